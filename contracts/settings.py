@@ -1,0 +1,266 @@
+"""All settings of Tidemark as one value: names, defaults, units and limits.
+
+Reading them (environment, TOML file) is `operations.settings`; this module does no I/O.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from contracts.errors import SettingError
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+SECRETS = frozenset({"sasl_password", "ssl_key_password", "dsn"})
+"""Settings never shown: the DSN may carry a password."""
+
+BLOCKED_IDS = (
+    "null",
+    "none",
+    "undefined",
+    "nan",
+    "anonymous",
+    "guest",
+    "unknown",
+    "-1",
+    "true",
+    "false",
+    "[object object]",
+)
+"""SEMANTICS S1. Compared without case, and in quotes as well; while the list is not empty, ids of only zeros
+and dashes are blocked too."""
+
+_POSTGRES_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
+# 249 is Kafka's limit for a topic name; 48 leaves ample room for our prefixes and suffixes.
+_APP_VERSION = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+_TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
+
+# A broker's own limits are far below; more partitions than this on one topic is a slip of the keyboard.
+_PARTITIONS_MAX = 10_000
+# Kafka's own ceiling is 2 GiB; beyond 64 MiB a batch no longer fits beside others in a worker's memory.
+_MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+
+_LEAST: dict[str, int] = {
+    "replication_factor": 1,
+    "min_insync_replicas": 1,
+    "dedupe_window_days": 1,
+    "max_message_bytes": 1024,
+    "future_tolerance_s": 0,
+    "cycle_records_max": 1,
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of Tidemark is told. Values only; every instance has been validated.
+
+    Raises SettingError, naming the setting, when a value is out of its limits.
+    """
+
+    # --- Kafka ---
+    bootstrap_servers: str = ""
+    """`host:port`, several separated by commas. Empty: the embedded Kafka."""
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: str = ""
+    ssl_ca_file: str = ""
+    """PEM file of the authorities that sign the brokers. Empty: those of the system."""
+    ssl_cert_file: str = ""
+    """PEM file of the client's certificate, where the brokers ask for one."""
+    ssl_key_file: str = ""
+    ssl_key_password: str = ""
+
+    # --- topics ---
+    source_topics: tuple[str, ...] = ("segment",)
+    """Topics that Segment's Kafka destination writes."""
+    app_version: str = "v1"
+    """Version of the topology: another one has topics, changelogs and a consumer group of its own."""
+    source_partitions: int = 4
+    """Partitions of a source topic that Tidemark creates itself."""
+    leaves_partitions: int = 8
+    companies_partitions: int = 4
+    quarantine_partitions: int = 1
+    replication_factor: int = 1
+    min_insync_replicas: int = 1
+
+    # --- Postgres ---
+    dsn: str = ""
+    """`postgresql://user:password@host:port/database`. Empty: the embedded Postgres."""
+    schema: str = "tidemark"
+
+    # --- messages ---
+    dedupe_window_days: int = 30
+    """SEMANTICS S3: how long a messageId is remembered, in days on the worker's clock."""
+    max_message_bytes: int = 1024 * 1024
+    """Greater records are quarantined `too_large`, in bytes."""
+    future_tolerance_s: int = 300
+    """SEMANTICS S2: how far after its receipt an event may lie, in seconds."""
+    blocked_ids: tuple[str, ...] = BLOCKED_IDS
+    require_api_key: bool = False
+    """SEMANTICS S11: refuse Kafka messages that carry no API key."""
+    api_key_header: str = "tidemark-api-key"
+    """Kafka header in which an API key travels."""
+
+    # --- running ---
+    data_dir: Path = Path(".tidemark")
+    """Where embedded services, local state and logs live."""
+    cache_dir: str = ""
+    """Where downloaded jars are kept. Empty: `$XDG_CACHE_HOME/tidemark`, else `~/.cache/tidemark`."""
+    java_home: str = ""
+    """A Java 17 or newer for the embedded Kafka. Empty: the one that comes with the `embedded` extra."""
+    cycle_records_max: int = 4000
+    """Records that one cycle takes at most."""
+    log_level: LogLevel = "INFO"
+
+    def __post_init__(self) -> None:
+        for name, problem in self._problems():
+            raise SettingError(name, problem)
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        yield from self._problems_of_choices()
+        yield from self._problems_of_names()
+        yield from self._problems_of_numbers()
+        yield from self._problems_of_security()
+
+    def _problems_of_choices(self) -> Iterator[tuple[str, str]]:
+        for name, choices in (
+            ("security_protocol", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
+            ("sasl_mechanism", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
+            ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                yield name, f"expected one of {', '.join(choices)}; got {value!r}"
+
+    def _problems_of_names(self) -> Iterator[tuple[str, str]]:
+        if not _APP_VERSION.match(self.app_version):
+            yield (
+                "app_version",
+                f"expected 1 to 48 lower-case letters, digits and dashes, as in 'v1'; got {self.app_version!r}",
+            )
+        if not _POSTGRES_NAME.match(self.schema) or self.schema.startswith("pg_"):
+            yield (
+                "schema",
+                "expected at most 63 lower-case letters, digits and underscores, not starting with a digit or "
+                f"'pg_'; got {self.schema!r}",
+            )
+        if not self.source_topics:
+            yield "source_topics", "expected at least one topic name; got none"
+        for topic in self.source_topics:
+            if not _TOPIC_NAME.match(topic) or topic in {".", ".."}:
+                yield (
+                    "source_topics",
+                    f"expected names of letters, digits, '.', '_' and '-', at most 249 long; got {topic!r}",
+                )
+            if topic in self.internal_topics:
+                yield "source_topics", f"{topic!r} is a topic that Tidemark writes itself; name another one"
+        if len(set(self.source_topics)) != len(self.source_topics):
+            yield "source_topics", f"expected each topic once; got {', '.join(self.source_topics)}"
+        if not self.api_key_header:
+            yield "api_key_header", "expected the name of a Kafka header; got an empty text"
+        for address in filter(None, self.bootstrap_servers.split(",")):
+            host, colon, port = address.strip().rpartition(":")
+            if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+                yield (
+                    "bootstrap_servers",
+                    f"expected 'host:port', several separated by commas; got {self.bootstrap_servers!r}",
+                )
+        if self.dsn and not self.dsn.startswith(("postgresql://", "postgres://")):
+            yield "dsn", "expected an address as 'postgresql://user:password@host:port/database'"
+
+    def _problems_of_numbers(self) -> Iterator[tuple[str, str]]:
+        for name in (
+            "source_partitions",
+            "leaves_partitions",
+            "companies_partitions",
+            "quarantine_partitions",
+        ):
+            value = getattr(self, name)
+            if not 1 <= value <= _PARTITIONS_MAX:
+                yield name, f"expected 1 to {_PARTITIONS_MAX} partitions; got {value}"
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                yield name, f"expected at least {least}; got {value}"
+        if self.max_message_bytes > _MESSAGE_BYTES_MAX:
+            yield (
+                "max_message_bytes",
+                f"expected at most {_MESSAGE_BYTES_MAX} bytes; got {self.max_message_bytes}",
+            )
+        if self.min_insync_replicas > self.replication_factor:
+            yield (
+                "min_insync_replicas",
+                f"expected at most the replication_factor, {self.replication_factor}, or nothing could be written; "
+                f"got {self.min_insync_replicas}",
+            )
+
+    def _problems_of_security(self) -> Iterator[tuple[str, str]]:
+        if self.security_protocol.startswith("SASL"):
+            for name in ("sasl_username", "sasl_password"):
+                if not getattr(self, name):
+                    yield (
+                        name,
+                        f"expected a value, because security_protocol is {self.security_protocol}; got none",
+                    )
+        if self.ssl_key_file and not self.ssl_cert_file:
+            yield "ssl_cert_file", "expected the certificate that belongs to ssl_key_file; got none"
+        if self.security_protocol != "PLAINTEXT" and not self.bootstrap_servers:
+            yield (
+                "bootstrap_servers",
+                f"expected the address of the secured cluster, because security_protocol is "
+                f"{self.security_protocol}; got none (the embedded Kafka is PLAINTEXT on loopback)",
+            )
+
+    def __repr__(self) -> str:
+        """All values, secrets masked."""
+        shown = (
+            f"{name}={'***' if name in SECRETS and getattr(self, name) else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"Settings({', '.join(shown)})"
+
+    @property
+    def app_id(self) -> str:
+        """Faust's app id, the consumer group, and the prefix of every internal topic."""
+        return f"tidemark-{self.app_version}"
+
+    @property
+    def leaves_topic(self) -> str:
+        return f"{self.app_id}-leaves"
+
+    @property
+    def companies_topic(self) -> str:
+        return f"{self.app_id}-companies"
+
+    @property
+    def quarantine_topic(self) -> str:
+        return f"{self.app_id}-quarantine"
+
+    @property
+    def leaves_changelog(self) -> str:
+        return f"{self.app_id}-leaves-changelog"
+
+    @property
+    def seen_changelog(self) -> str:
+        return f"{self.app_id}-seen-changelog"
+
+    @property
+    def companies_changelog(self) -> str:
+        return f"{self.app_id}-companies-changelog"
+
+    @property
+    def internal_topics(self) -> tuple[str, ...]:
+        """Topics of this app version that nobody else may write."""
+        return (
+            self.leaves_topic,
+            self.companies_topic,
+            self.quarantine_topic,
+            self.leaves_changelog,
+            self.seen_changelog,
+            self.companies_changelog,
+        )

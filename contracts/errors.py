@@ -1,17 +1,17 @@
 """Every error that Tidemark raises on purpose.
 
     TidemarkError
-    ├── SettingError          a setting is unknown, malformed, or contradicts another
-    ├── ServiceError          Kafka or Postgres cannot be started or reached
-    │   ├── AlreadyRunning    another process runs the services of this data directory
-    │   ├── DiskFull          too little room for what has to be written
-    │   ├── DownloadError     a jar could not be fetched, or is not the one that was pinned
-    │   ├── PortTaken         a port of this data directory belongs to another process
-    │   ├── StartTimeout      a service did not answer in time
-    │   └── WrongArchitecture a bundled binary does not run on this machine
-    ├── PositionError         a stored position lies outside its topic
-    ├── FencedError           another worker owns the partition
-    └── InternalError         a promise between two parts of Tidemark was broken: a bug
+    ├── SettingError                a setting is unknown, malformed, or contradicts another
+    ├── ServiceError                Kafka or Postgres cannot be started or reached
+    │   ├── AlreadyRunningError     another process runs the services of this data directory
+    │   ├── DiskFullError           too little room for what has to be written
+    │   ├── DownloadError           a jar could not be fetched, or is not the one that was pinned
+    │   ├── PortTakenError          a port of this data directory belongs to another process
+    │   ├── StartTimeoutError       a service did not answer in time
+    │   └── WrongArchitectureError  a bundled binary does not run on this machine
+    ├── PositionError               a stored position lies outside its topic
+    ├── FencedError                 another worker owns the partition
+    └── InternalError               a promise between two parts of Tidemark was broken: a bug
 
 A message says what was expected, what came, and what to do.
 What is wrong with a *message* is never an error but an outcome (SEMANTICS S12).
@@ -41,11 +41,11 @@ class ServiceError(TidemarkError):
     """Kafka or Postgres cannot be started or reached."""
 
 
-class AlreadyRunning(ServiceError):
+class AlreadyRunningError(ServiceError):
     """Another process runs the services of this data directory."""
 
 
-class DiskFull(ServiceError):
+class DiskFullError(ServiceError):
     """Too little room on a disk for what has to be written."""
 
 
@@ -53,15 +53,15 @@ class DownloadError(ServiceError):
     """A jar could not be fetched, or is not the one that was pinned."""
 
 
-class PortTaken(ServiceError):
+class PortTakenError(ServiceError):
     """A port that belongs to this data directory is held by another process."""
 
 
-class StartTimeout(ServiceError):
+class StartTimeoutError(ServiceError):
     """A service was started and did not answer in time."""
 
 
-class WrongArchitecture(ServiceError):
+class WrongArchitectureError(ServiceError):
     """A bundled binary is missing for this machine, or does not run on it."""
 
 

@@ -141,13 +141,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not _APP_VERSION.match(self.app_version):
             yield (
                 "app_version",
-                f"expected 1 to 48 lower-case letters, digits and dashes, as in 'v1'; got {self.app_version!r}",
+                f"expected 1 to 48 of a-z, 0-9 and '-', as in 'v1'; got {self.app_version!r}",
             )
         if not _POSTGRES_NAME.match(self.schema) or self.schema.startswith("pg_"):
             yield (
                 "schema",
-                "expected at most 63 lower-case letters, digits and underscores, not starting with a digit or "
-                f"'pg_'; got {self.schema!r}",
+                f"expected at most 63 of a-z, 0-9 and '_', starting with no digit nor 'pg_'; got {self.schema!r}",
             )
         if not self.source_topics:
             yield "source_topics", "expected at least one topic name; got none"
@@ -195,8 +194,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.min_insync_replicas > self.replication_factor:
             yield (
                 "min_insync_replicas",
-                f"expected at most the replication_factor, {self.replication_factor}, or nothing could be written; "
-                f"got {self.min_insync_replicas}",
+                f"expected at most replication_factor, {self.replication_factor}; got {self.min_insync_replicas}",
             )
 
     def _problems_of_security(self) -> Iterator[tuple[str, str]]:
@@ -212,8 +210,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.security_protocol != "PLAINTEXT" and not self.bootstrap_servers:
             yield (
                 "bootstrap_servers",
-                f"expected the address of the secured cluster, because security_protocol is "
-                f"{self.security_protocol}; got none (the embedded Kafka is PLAINTEXT on loopback)",
+                f"expected an address, because {self.security_protocol} is not for the embedded Kafka; got none",
             )
 
     def __repr__(self) -> str:
@@ -231,26 +228,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def leaves_topic(self) -> str:
+        """Facts by leaf, in the order in which they are applied."""
         return f"{self.app_id}-leaves"
 
     @property
     def companies_topic(self) -> str:
+        """Facts by company."""
         return f"{self.app_id}-companies"
 
     @property
     def quarantine_topic(self) -> str:
+        """Records that were refused, with the reason (SEMANTICS S12)."""
         return f"{self.app_id}-quarantine"
 
     @property
     def leaves_changelog(self) -> str:
+        """Changelog of the leaves table."""
         return f"{self.app_id}-leaves-changelog"
 
     @property
     def seen_changelog(self) -> str:
+        """Changelog of the messages seen within the dedupe window."""
         return f"{self.app_id}-seen-changelog"
 
     @property
     def companies_changelog(self) -> str:
+        """Changelog of the companies table."""
         return f"{self.app_id}-companies-changelog"
 
     @property

@@ -1,0 +1,172 @@
+"""The engine: stages under a Faust app, from a rebalance to the next.
+
+What Faust 0.15.3 keeps: the app, its agents, topics and worker, the consumer group, rebalances and flow control.
+What it does not do here: fetching by the message, acks, commits, recovery (see `transport` and `restorer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+import faust
+from faust.types import TP
+
+from contracts.errors import TidemarkError
+from streams.engine.batches import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streams.engine.batches import Arrived
+    from streams.engine.cluster import Cluster
+    from streams.engine.stage import Stage
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED: Final = 70
+"""Exit code of a worker that ended itself: `EX_SOFTWARE` of sysexits.h. The supervisor starts it again."""
+
+QUIESCE_S_MAX: Final = 20.0
+"""How long a rebalance waits for the cycle under way, in seconds: within the group's rebalance timeout. A cycle that
+hangs longer (Postgres away) cannot be dropped half way, so the process ends and is restarted."""
+
+
+class EngineApp(faust.App):  # type: ignore[misc]  # faust is untyped
+    """A Faust app that runs on an engine."""
+
+    engine: Engine
+
+
+class Engine:
+    """Owns the stages, and says which partitions they own."""
+
+    def __init__(self, app: EngineApp, cluster: Cluster, stages: Mapping[str, Stage[Any]]) -> None:
+        """`stages` by the topic that each of them reads."""
+        self.app = app
+        self.cluster = cluster
+        self.owned: set[Partition] = set()
+        self.restoring = False
+        self._stages = dict(stages)
+        self._loops: list[asyncio.Task[None]] = []
+        self._takeover: asyncio.Task[None] | None = None
+        app.engine = self
+
+    @property
+    def stages(self) -> set[Stage[Any]]:
+        """All stages."""
+        return set(self._stages.values())
+
+    def wants(self, partition: Any) -> bool:  # noqa: ANN401  a TP of any library
+        """Whether records of this partition should be fetched."""
+        stage = self._stages.get(partition.topic)
+        return stage is not None and stage.wants(partition)
+
+    def arrived(self, batch: Arrived) -> None:
+        """Take in what an agent was handed. A batch of an older generation is dropped: it will be read again."""
+        if batch.generation != self.app.consumer_generation_id:
+            return
+        missing_from = self._stages[batch.topic].arrived(batch)
+        if missing_from is not None:
+            log.info(
+                "%s/%d: records %d to %d are missing; reading them once more",
+                batch.topic,
+                batch.partition,
+                missing_from,
+                batch.records[0].offset - 1,
+            )
+            self.app.consumer._thread.seek(TP(batch.topic, batch.partition), missing_from)  # noqa: SLF001  the thread-safe seek
+
+    def start(self) -> None:
+        """Start the loop of every stage."""
+        for stage in self.stages:
+            task = asyncio.create_task(stage.run(self.fail), name=f"{stage.name}-stage")
+            task.add_done_callback(self._ended)
+            self._loops.append(task)
+
+    async def stop(self) -> None:
+        """Finish the cycles under way and let go of every partition."""
+        await self.quiesce()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._release(set(self.owned))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: what was begun can neither be finished nor dropped. All state is where a restart finds it."""
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, TidemarkError):
+            log.critical("worker stops: %s", error)
+        else:
+            log.critical("worker stops: %r\n%s", error, "".join(traceback.format_exception(error)))
+        logging.shutdown()
+        os._exit(EXIT_FAILED)
+
+    async def quiesce(self) -> None:
+        """A rebalance begins: take nothing more, finish what has begun, stop taking over."""
+        if self._takeover is not None:
+            self._takeover.cancel()
+            await asyncio.gather(self._takeover, return_exceptions=True)
+            self._takeover = None
+        try:
+            async with asyncio.timeout(QUIESCE_S_MAX):
+                await asyncio.gather(*(stage.quiesce() for stage in self.stages))
+        except TimeoutError as late:
+            self.fail(late)
+
+    def rebalanced(self, assigned: Iterable[Any], generation: int) -> None:
+        """A rebalance is through: take over what is new, let go of what is gone, and go on."""
+        wanted = {Partition(tp.topic, tp.partition) for tp in assigned if tp.topic in self._stages}
+        self._takeover = asyncio.create_task(self._take_over(wanted, generation), name="takeover")
+        self._takeover.add_done_callback(self._ended)
+
+    async def _take_over(self, wanted: set[Partition], generation: int) -> None:
+        self.restoring = True
+        await self._release(self.owned - wanted)
+        new = sorted(wanted - self.owned)
+        log.info("generation %d: %d partitions, %d of them new", generation, len(wanted), len(new))
+        async with asyncio.TaskGroup() as group:
+            for partition in new:
+                group.create_task(self._take(partition))
+        positions = {
+            TP(*partition): self._stages[partition.topic].positions[partition] for partition in sorted(wanted)
+        }
+        await self._resume(positions, generation)
+        self.restoring = False
+
+    async def _take(self, partition: Partition) -> None:
+        stage = self._stages[partition.topic]
+        stage.positions[partition] = await stage.handler.take_over(partition)
+        self.owned.add(partition)
+
+    async def _release(self, partitions: set[Partition]) -> None:
+        for partition in sorted(partitions):
+            stage = self._stages[partition.topic]
+            self.owned.discard(partition)
+            stage.positions.pop(partition, None)
+            await stage.handler.release(partition)
+
+    async def _resume(self, positions: Mapping[Any, int], generation: int) -> None:
+        """Seek first, then let records flow: the order that Faust's recovery has the other way round."""
+        app, consumer = self.app, self.app.consumer
+        if app.consumer_generation_id != generation:
+            return
+        if positions:
+            await consumer.seek_wait(positions)
+        await app.on_rebalance_complete.send()
+        for stage in self.stages:
+            stage.open()
+        consumer.resume_partitions(set(positions))
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()  # noqa: SLF001  as faust/tables/recovery.py `_resume_streams` does
+        app.on_rebalance_end()
+        log.info("generation %d: reading %d partitions", generation, len(positions))

@@ -1,0 +1,128 @@
+"""Producing in runs of record batches, every delivery awaited.
+
+aiokafka 0.14's `send` makes a future a record and gives up silently on a flush that takes long; `create_batch` and
+`send_batch` make one future a batch. A topic-partition has one sending task at a time here, so that its records
+keep the order in which they were handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
+
+from contracts.errors import FencedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streams.engine.cluster import Cluster
+
+BATCH_BYTES_MAX: Final = 512 * 1024
+"""Size of a record batch. Large batches are cheaper for the broker and compress better; two of them stay below
+Kafka's default `message.max.bytes` of 1 MiB."""
+
+REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A single record may be larger than a batch: a source message of the largest size that is let in, with headers."""
+
+TRANSACTION_TIMEOUT_MS: Final = 60_000
+"""A transaction left open by a killed worker holds up readers of its partitions for so long at most; a successor
+aborts it at once when it takes the partition over."""
+
+
+class Outgoing(NamedTuple):
+    """One record to send: to where, what, and its time in milliseconds."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: list[tuple[str, bytes]] = []
+
+
+class BatchProducer:
+    """An idempotent producer that sends runs of records and returns once all of them are acknowledged."""
+
+    def __init__(
+        self, cluster: Cluster, *, transactional_id: str | None = None, compression: str | None = None
+    ) -> None:
+        self._transactional_id = transactional_id
+        self._producer = AIOKafkaProducer(
+            **cluster.client_options,
+            acks="all",
+            enable_idempotence=True,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            compression_type=compression,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=REQUEST_BYTES_MAX,
+            linger_ms=0,
+        )
+        self._locks: dict[tuple[str, int], asyncio.Lock] = {}
+
+    async def start(self) -> None:
+        """Connect; a transactional producer fences every older one of the same id, and aborts what it left open."""
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Close the connections. What was sent has been acknowledged already."""
+        await self._producer.stop()
+
+    async def send(self, records: Iterable[Outgoing]) -> None:
+        """Send `records`, in order within each topic-partition; returns when every one is acknowledged.
+
+        Raises FencedError when a newer producer of the same transactional id exists.
+        """
+        runs: dict[tuple[str, int], list[Outgoing]] = {}
+        for record in records:
+            runs.setdefault((record.topic, record.partition), []).append(record)
+        if len(runs) == 1:
+            ((to, run),) = runs.items()
+            await self._send_run(to, run)
+        elif runs:
+            async with asyncio.TaskGroup() as group:
+                for to, run in runs.items():
+                    group.create_task(self._send_run(to, run))
+
+    async def _send_run(self, to: tuple[str, int], run: Sequence[Outgoing]) -> None:
+        topic, partition = to
+        create_batch, send_batch = self._producer.create_batch, self._producer.send_batch
+        lock = self._locks.setdefault(to, asyncio.Lock())
+        async with lock:
+            deliveries = []
+            batch = create_batch()
+            for record in run:
+                added = batch.append(
+                    timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
+                )
+                if added is None:
+                    deliveries.append(await send_batch(batch, topic, partition=partition))
+                    batch = create_batch()
+                    batch.append(
+                        timestamp=record.timestamp_ms,
+                        key=record.key,
+                        value=record.value,
+                        headers=record.headers,
+                    )
+            deliveries.append(await send_batch(batch, topic, partition=partition))
+            for delivery in deliveries:
+                await delivery
+
+    async def transact(self, records: Iterable[Outgoing]) -> None:
+        """Send `records` in one transaction and commit it.
+
+        Raises FencedError when another worker has taken the partition: nothing of it will be visible.
+        """
+        try:
+            await self._producer.begin_transaction()
+            await self.send(records)
+            await self._producer.commit_transaction()
+        except* (ProducerFenced, OutOfOrderSequenceNumber) as fenced:
+            msg = (
+                f"transactional id {self._transactional_id!r} is now in use by another worker, which owns this "
+                "partition; this worker stops and joins the group again"
+            )
+            raise FencedError(msg) from fenced

@@ -1,0 +1,136 @@
+"""Restoring local state from changelogs, in the place of Faust's recovery.
+
+Faust 0.15.3 reads changelogs through the group's consumer, event by event, and resumes its source partitions before
+it seeks them (`faust/tables/recovery.py`, `on_recovery_completed`). Here a consumer without a group reads a
+partition's changelogs in bulk from the position kept in the store to their ends, as Kafka Streams' restore consumer
+does; flow resumes when every store is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiokafka import TopicPartition
+from faust.tables.manager import TableManager
+from faust.tables.table import Table
+
+from contracts.errors import PositionError
+from streams.engine.cluster import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from streams.engine.cluster import Cluster
+    from tables.store import PartitionStore
+
+log = logging.getLogger(__name__)
+
+POLL_MS: Final = 200
+"""How long one round waits for changelog records."""
+
+POLL_RECORDS_MAX: Final = 20_000
+"""Changelog records applied in one write batch: some megabytes of memory."""
+
+FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Restoring is bound by bytes, so a fetch is large."""
+
+REPORT_EVERY_S: Final = 5.0
+"""A long restore says how far it is so often."""
+
+
+async def restore(
+    cluster: Cluster,
+    store: PartitionStore,
+    partition: int,
+    changelogs: dict[
+        str, Callable[[Sequence[ConsumerRecord]], list[tuple[str, list[tuple[bytes, bytes | None]]]]]
+    ],
+) -> int:
+    """Bring `store` up to the committed end of its changelogs; returns the number of records applied.
+
+    `changelogs` maps a topic to what its records write: column family and pairs.
+    To be called once no older owner can write any more, or the end would still move.
+    Raises PositionError where the store is ahead of its changelog: one of the two was replaced.
+    """
+    started = reported = time.monotonic()
+    applied = 0
+    consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, partition) for topic in changelogs]
+        limits = await bounds(consumer, tps)
+        consumer.assign(tps)
+        for tp in tps:
+            start, end = limits[tp]
+            reached = store.position(tp.topic)
+            if reached is not None and reached > end:
+                msg = (
+                    f"the local state in {store.path} was restored from {tp.topic}/{partition} up to offset {reached}, "
+                    f"but that changelog now ends at {end}: the topic was recreated or cut. Expected a changelog that "
+                    "only grows. Delete the directory to restore from what the topic holds now, or rebuild under a "
+                    "new app_version"
+                )
+                raise PositionError(msg)
+            consumer.seek(tp, max(start, reached or 0))
+        while left := sum(max(0, limits[tp].end - await consumer.position(tp)) for tp in tps):
+            fetched = await consumer.getmany(timeout_ms=POLL_MS)
+            for tp, records in fetched.items():
+                store.apply(changelogs[tp.topic](records), {tp.topic: records[-1].offset + 1})
+                applied += len(records)
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
+                log.info("%s: %d changelog records restored, %d to go", store.path.name, applied, left)
+        store.apply([], {tp.topic: limits[tp].end for tp in tps})
+    finally:
+        await consumer.stop()
+    if applied:
+        log.info(
+            "%s: %d changelog records restored in %.1f s",
+            store.path.name,
+            applied,
+            time.monotonic() - started,
+        )
+    return applied
+
+
+class EngineTable(Table):  # type: ignore[misc]  # faust is untyped
+    """A changelog-backed table as Faust knows it, whose state lives in the engine's partition stores.
+
+    Faust lists it, names its changelog and counts its partitions. The changelog topic is made beforehand like every
+    other topic, and reads and writes go by the cycle (`tables.store`), not through this mapping.
+    """
+
+    async def on_start(self) -> None:
+        """Do nothing: Faust's would open a store of its own and declare the changelog."""
+
+
+class EngineTableManager(TableManager):  # type: ignore[misc]  # faust is untyped
+    """Hands rebalances to the engine, in the place of Faust's recovery service."""
+
+    async def on_start(self) -> None:
+        """Say that the tables are there, without subscribing to their changelogs (`_update_channels`)."""
+        self._tables_finalized.set()
+        self._tables_registered.set()
+
+    async def on_stop(self) -> None:
+        """Stop fetching."""
+        await self.app._fetcher.stop()  # noqa: SLF001  as Faust's does
+
+    def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        """Do nothing here: this is a plain call; the engine quiesces on Faust's awaited signal of the same name."""
+
+    async def on_rebalance(
+        self, assigned: set[Any], revoked: set[Any], newly_assigned: set[Any], generation_id: int = 0
+    ) -> None:
+        """Take partitions over outside of the rebalance callback, which must return within the session."""
+        del revoked, newly_assigned
+        self._recovery_started.set()
+        self.app.engine.rebalanced(assigned, generation_id)
+
+    async def wait_until_recovery_completed(self) -> bool:
+        """Nothing waits for Faust's recovery."""
+        return False

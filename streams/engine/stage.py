@@ -1,0 +1,158 @@
+"""One stage: what arrived and is pending, taken in cycles, at most two of them under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+from streams.engine.batches import Arrived, Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+PENDING_CYCLES: Final = 1
+"""A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
+fetch, little enough that a rebalance throws little away."""
+
+Plan = TypeVar("Plan")
+
+
+class Handler(Protocol[Plan]):
+    """What a stage does with its records: decide first, then commit what was decided."""
+
+    async def take_over(self, partition: Partition) -> int:
+        """Make the partition this worker's own; returns the offset to read from."""
+
+    async def release(self, partition: Partition) -> None:
+        """Let go of a partition: nothing of it is under way."""
+
+    def has_work(self) -> bool:
+        """Whether there is something to decide without any new record."""
+
+    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> Plan:
+        """Everything that should follow from the records, given all that was decided before; changes nothing yet."""
+
+    async def commit(self, plan: Plan) -> None:
+        """Make it so. Called in the order of decisions, one at a time."""
+
+
+class Stage(Generic[Plan]):
+    """The loop of one kind of agent over all partitions that it owns.
+
+    Taking everything that is pending makes cycles small when idle and large under load, by themselves. While one
+    cycle is being committed, which is I/O, the next is decided, which is CPU.
+    """
+
+    def __init__(self, name: str, handler: Handler[Plan], *, cycle_records_max: int) -> None:
+        self.name = name
+        self.handler = handler
+        self.positions: dict[Partition, int] = {}
+        """Offset of the next record that may be taken in."""
+        self._cycle_records_max = cycle_records_max
+        self._pending: dict[Partition, deque[Sequence[ConsumerRecord]]] = {}
+        self._pending_records: dict[Partition, int] = {}
+        self._holes: dict[Partition, int] = {}
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._committing: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    def wants(self, partition: Partition) -> bool:
+        """Whether records of this partition should be fetched."""
+        return (
+            self._is_open
+            and self._pending_records.get(partition, 0) < self._cycle_records_max * PENDING_CYCLES
+        )
+
+    def arrived(self, batch: Arrived) -> int | None:
+        """Take in a fetched batch. Returns an offset to seek to where records before the batch are missing.
+
+        A hole is sought once; where the same next record comes again, nothing is there (transaction markers,
+        compaction), and it is accepted.
+        """
+        partition = Partition(batch.topic, batch.partition)
+        position = self.positions.get(partition)
+        if not self._is_open or position is None:
+            return None
+        records = batch.records
+        if records[0].offset < position:
+            records = [record for record in records if record.offset >= position]
+            if not records:
+                return None
+        first = records[0].offset
+        if first > position and self._holes.get(partition) != first:
+            self._holes[partition] = first
+            return position
+        self._pending.setdefault(partition, deque()).append(records)
+        self._pending_records[partition] = self._pending_records.get(partition, 0) + len(records)
+        self.positions[partition] = records[-1].offset + 1
+        self._wake.set()
+        return None
+
+    def wake(self) -> None:
+        """Look for work, also without a new record."""
+        self._wake.set()
+
+    def open(self) -> None:
+        """Let records in, and cycles begin."""
+        self._is_open = True
+        self._wake.set()
+
+    async def quiesce(self) -> None:
+        """Take nothing more, finish what has begun, forget what is pending."""
+        self._is_open = False
+        self._pending.clear()
+        self._pending_records.clear()
+        self._holes.clear()
+        async with self._turn:
+            if self._committing is not None:
+                await self._committing
+                self._committing = None
+
+    async def run(self, fail: Callable[[BaseException], None]) -> None:
+        """Turn cycle after cycle; `fail` is told of an error that nobody awaits."""
+
+        def watch(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                fail(error)
+
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            async with self._turn:
+                while self._is_open:
+                    taken = self._take()
+                    if not taken and not self.handler.has_work():
+                        break
+                    plan = await self.handler.decide(taken)
+                    if self._committing is not None:
+                        await self._committing
+                    self._committing = asyncio.create_task(
+                        self.handler.commit(plan), name=f"{self.name}-commit"
+                    )
+                    self._committing.add_done_callback(watch)
+                    if not self._pending:
+                        await self._committing
+
+    def _take(self) -> dict[Partition, Sequence[ConsumerRecord]]:
+        """Everything pending, at most a cycle's worth, a fair share from each partition."""
+        taken: dict[Partition, Sequence[ConsumerRecord]] = {}
+        share = max(1, self._cycle_records_max // max(1, len(self._pending)))
+        for partition in list(self._pending):
+            batches = self._pending[partition]
+            run: list[ConsumerRecord] = []
+            while batches and len(run) < share:
+                batch = batches.popleft()
+                room = share - len(run)
+                if len(batch) > room:
+                    batches.appendleft(batch[room:])
+                    batch = batch[:room]
+                run.extend(batch)
+            taken[partition] = run
+            self._pending_records[partition] -= len(run)
+            if not batches:
+                del self._pending[partition]
+        return taken

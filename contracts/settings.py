@@ -146,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not _POSTGRES_NAME.match(self.schema) or self.schema.startswith("pg_"):
             yield (
                 "schema",
-                f"expected at most 63 of a-z, 0-9 and '_', starting with no digit nor 'pg_'; got {self.schema!r}",
+                f"expected at most 63 of a-z, 0-9 and '_', not a digit or 'pg_' first; got {self.schema!r}",
             )
         if not self.source_topics:
             yield "source_topics", "expected at least one topic name; got none"
@@ -192,9 +192,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"expected at most {_MESSAGE_BYTES_MAX} bytes; got {self.max_message_bytes}",
             )
         if self.min_insync_replicas > self.replication_factor:
+            most = self.replication_factor
             yield (
                 "min_insync_replicas",
-                f"expected at most replication_factor, {self.replication_factor}; got {self.min_insync_replicas}",
+                f"expected at most replication_factor, {most}; got {self.min_insync_replicas}",
             )
 
     def _problems_of_security(self) -> Iterator[tuple[str, str]]:
@@ -210,7 +211,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.security_protocol != "PLAINTEXT" and not self.bootstrap_servers:
             yield (
                 "bootstrap_servers",
-                f"expected an address, because {self.security_protocol} is not for the embedded Kafka; got none",
+                f"expected an address: the embedded Kafka has no {self.security_protocol}; got none",
             )
 
     def __repr__(self) -> str:

@@ -1,0 +1,128 @@
+"""Under which account Postgres runs, and where it can reach its files.
+
+Postgres refuses to run as root. For root it runs under an unprivileged account that exists already; nobody's
+permissions are widened for it: what that account cannot reach is put below /var/lib/tidemark instead.
+"""
+
+import logging
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+_CANDIDATES = ("postgres", "nobody")
+# Where Linux keeps what services store; cleaned by nobody, unlike /var/tmp.
+_SHARED = Path("/var/lib/tidemark")
+_CHECK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account other than our own: its name, user id and group id."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @property
+    def ids(self) -> tuple[int, int]:
+        """(uid, gid), as a process is started with."""
+        return self.uid, self.gid
+
+
+def server_account(owned: Path) -> Account | None:
+    """The account to run the server as; None for our own. The owner of `owned` ran it before."""
+    if os.geteuid() != 0:
+        return None
+    if owned.exists() and owned.stat().st_uid != 0:
+        status = owned.stat()
+        try:
+            name = pwd.getpwuid(status.st_uid).pw_name
+        except KeyError:
+            name = str(status.st_uid)
+        return Account(name, status.st_uid, status.st_gid)
+    for name in _CANDIDATES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise ServiceError(
+        f"Postgres does not run as root, and none of the accounts {', '.join(_CANDIDATES)} exists. "
+        "Run Tidemark as another user, or set TIDEMARK_DSN to a server of your own."
+    )
+
+
+def can_enter(directory: Path, account: Account) -> bool:
+    """Whether the account can reach what lies in `directory`, tried rather than computed."""
+    return _succeeds(["/bin/sh", "-c", 'cd -- "$0"', str(directory)], account)
+
+
+def reachable_install(install: Path, version: str, account: Account | None) -> Path:
+    """`install` where the account can run it, else a copy that it can run, made once a version."""
+    if account is None or _succeeds([install / "bin" / "postgres", "--version"], account):
+        return install
+    copy = _SHARED / f"postgres-{version}"
+    if not copy.exists():
+        log.info("%s cannot run %s: copying it to %s", account.name, install, copy)
+        _make_shared(account)
+        with tempfile.TemporaryDirectory(dir=_SHARED) as scratch:
+            shutil.copytree(install, Path(scratch) / "copy", symlinks=True)
+            (Path(scratch) / "copy").rename(copy)
+    return copy
+
+
+def server_home(data_dir: Path, account: Account | None) -> Path:
+    """The directory that holds the server's files: `<data>/postgres`, itself or a link to where they lie."""
+    home = data_dir / "postgres"
+    if home.exists():
+        return home.resolve()
+    if home.is_symlink():
+        raise ServiceError(
+            f"{home} points to {home.readlink()}, which is gone. Bring it back, or remove "
+            "the link to begin anew."
+        )
+    if account is None or can_enter(data_dir, account):
+        home.mkdir(mode=0o700)
+        place = home
+    else:
+        _make_shared(account)
+        place = Path(tempfile.mkdtemp(dir=_SHARED, prefix="data-"))
+        home.symlink_to(place)
+        log.warning("%s cannot enter %s: Postgres keeps its data in %s", account.name, data_dir, place)
+    if account is not None:
+        os.chown(place, account.uid, account.gid)
+    return place
+
+
+def _make_shared(account: Account) -> None:
+    _SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not can_enter(_SHARED, account):
+        raise ServiceError(
+            f"expected the account {account.name} to enter {_SHARED}; it cannot. Choose a --data-dir that "
+            "it can enter, or set TIDEMARK_DSN to a server of your own."
+        )
+
+
+def _succeeds(command: list[str | Path], account: Account) -> bool:
+    try:
+        done = subprocess.run(  # noqa: S603 - our own commands
+            command,
+            capture_output=True,
+            timeout=_CHECK_S,
+            check=False,
+            cwd="/",
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0

@@ -1,15 +1,13 @@
 """Kafka and Postgres for a run: those that the settings name, else embedded ones in the data directory."""
 
 import asyncio
-import fcntl
 import logging
-import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, Any, Self
 
 import asyncpg
 import msgspec
@@ -17,17 +15,16 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from contracts.errors import AlreadyRunningError, ServiceError
+from contracts.errors import ServiceError
 from contracts.settings import Settings
 from operations.embedded.jars import default_cache_dir, ensure_jars
 from operations.embedded.java import find_java
-from operations.embedded.kafka import start_kafka, stop_kafka
-from operations.embedded.postgres import start_postgres, stop_postgres
+from operations.embedded.kafka import find_kafka, kafka_log, start_kafka, stop_kafka
+from operations.embedded.postgres import find_postgres, postgres_log, start_postgres, stop_postgres
 from operations.embedded.state import read_state, write_state
+from operations.files import hold
+from operations.processes import ServiceProcess
 from streams.security import aiokafka_security
-
-if TYPE_CHECKING:
-    from operations.processes import ServiceProcess
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +40,81 @@ class Services:
     dsn: str
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Which services are ours to start, and how."""
+
+    kafka: bool
+    postgres: bool
+    fast: bool
+    """Give up the durability of Postgres, for tests."""
+    progress: Console | None
+
+
 class RunningServices:
     """Services that this process holds; embedded ones among them end with it.
 
     An asynchronous context manager; `stop` may be called more than once.
     """
 
-    def __init__(self, settings: Settings, lock: IO[str] | None) -> None:
+    def __init__(self, settings: Settings, data_dir: Path, lock: IO[str] | None, embedded: Embedded) -> None:
         self.settings = settings
         """The settings with the addresses in use."""
         self.kafka: ServiceProcess | None = None
         """The embedded broker's process; None where Kafka was configured."""
         self.postgres: ServiceProcess | None = None
         """The embedded server's process; None where Postgres was configured."""
+        self._data_dir = data_dir
         self._lock = lock
+        self._embedded = embedded
+        self._writing = threading.Lock()
 
     @property
     def addresses(self) -> Services:
         """Where both services are."""
         return Services(self.settings.bootstrap_servers, self.settings.dsn)
+
+    def dead(self) -> tuple[str, ...]:
+        """Names of the embedded services that have ended by themselves."""
+        known = (("kafka", self.kafka), ("postgres", self.postgres))
+        return tuple(name for name, process in known if process is not None and not process.running())
+
+    def start_missing(self) -> None:
+        """Start every embedded service that does not run, both at once, each at the address it had before.
+
+        Raises ServiceError and its kin.
+        """
+        wanted = [
+            *([self._start_kafka] if self._embedded.kafka and not _runs(self.kafka) else []),
+            *([self._start_postgres] if self._embedded.postgres and not _runs(self.postgres) else []),
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            parts = [pool.submit(start) for start in wanted]
+        for part in parts:
+            part.result()
+
+    def _start_kafka(self) -> None:
+        java = find_java(self.settings.java_home)
+        jars = ensure_jars(default_cache_dir(self.settings.cache_dir), self._embedded.progress)
+        state, self.kafka = start_kafka(self._data_dir, read_state(self._data_dir).kafka, java, jars)
+        self._keep({"bootstrap_servers": state.bootstrap_servers}, kafka=state)
+        self._tell(f"Kafka listens on {state.bootstrap_servers}; log: {kafka_log(self._data_dir)}")
+
+    def _start_postgres(self) -> None:
+        known = read_state(self._data_dir).postgres
+        state, self.postgres = start_postgres(self._data_dir, known, fast=self._embedded.fast)
+        self._keep({"dsn": state.dsn()}, postgres=state)
+        self._tell(f"Postgres listens on 127.0.0.1:{state.port}; log: {postgres_log(self._data_dir)}")
+
+    def _keep(self, address: dict[str, str], **changes: Any) -> None:  # noqa: ANN401 - fields of ServicesState
+        with self._writing:
+            self.settings = msgspec.structs.replace(self.settings, **address)
+            write_state(self._data_dir, msgspec.structs.replace(read_state(self._data_dir), **changes))
+
+    def _tell(self, text: str) -> None:
+        log.info(text)
+        if self._embedded.progress is not None:
+            self._embedded.progress.print(text, highlight=False, soft_wrap=True)
 
     async def stop(self) -> None:
         """Stop what is embedded, both at once, and let go of the data directory."""
@@ -90,6 +143,10 @@ class RunningServices:
         await self.stop()
 
 
+def _runs(process: ServiceProcess | None) -> bool:
+    return process is not None and process.running()
+
+
 async def start_services(
     settings: Settings, data_dir: Path, *, progress: Console | None = None, fast: bool = False
 ) -> RunningServices:
@@ -114,68 +171,37 @@ def open_services(
     settings: Settings, data_dir: Path, *, progress: Console | None = None, fast: bool = False
 ) -> RunningServices:
     """The embedded part of `start_services`, for a caller without an event loop."""
-    if settings.bootstrap_servers and settings.dsn:
-        return RunningServices(settings, None)
     data_dir = data_dir.resolve()
+    embedded = Embedded(
+        kafka=not settings.bootstrap_servers, postgres=not settings.dsn, fast=fast, progress=progress
+    )
+    if not (embedded.kafka or embedded.postgres):
+        return RunningServices(settings, data_dir, None, embedded)
     data_dir.mkdir(parents=True, exist_ok=True)
-    running = RunningServices(settings, _take(data_dir))
-    # Two threads each tell the state of theirs.
-    writing = threading.Lock()
-
-    def tell(text: str) -> None:
-        log.info(text)
-        if progress is not None:
-            progress.print(text)
-
-    def keep(address: dict[str, str], **changes: Any) -> None:  # noqa: ANN401 - fields of ServicesState
-        with writing:
-            running.settings = msgspec.structs.replace(running.settings, **address)
-            write_state(data_dir, msgspec.structs.replace(read_state(data_dir), **changes))
-
-    def kafka() -> None:
-        java = find_java(settings.java_home)
-        jars = ensure_jars(default_cache_dir(settings.cache_dir), progress)
-        state, running.kafka = start_kafka(data_dir, read_state(data_dir).kafka, java, jars)
-        keep({"bootstrap_servers": state.bootstrap_servers}, kafka=state)
-        tell(f"Kafka listens on {state.bootstrap_servers}; log: {data_dir / 'log' / 'kafka.log'}")
-
-    def postgres() -> None:
-        state, running.postgres = start_postgres(data_dir, read_state(data_dir).postgres, fast=fast)
-        keep({"dsn": state.dsn()}, postgres=state)
-        tell(f"Postgres listens on 127.0.0.1:{state.port}; log: {data_dir / 'log' / 'postgres.log'}")
-
-    wanted = [
-        *([] if settings.bootstrap_servers else [kafka]),
-        *([] if settings.dsn else [postgres]),
-    ]
+    running = RunningServices(settings, data_dir, hold(data_dir / "services.lock", "run services"), embedded)
     try:
-        with ThreadPoolExecutor(2) as pool:
-            parts = [pool.submit(part) for part in wanted]
-        for part in parts:
-            part.result()
+        running.start_missing()
     except BaseException:
         running.stop_now()
         raise
     return running
 
 
-def _take(data_dir: Path) -> IO[str]:
-    """Hold the data directory until the file is closed; the kernel lets go of it for a killed process."""
-    lock = (data_dir / "services.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise AlreadyRunningError(
-            f"expected to be the only one to run services in {data_dir}; process {holder} does already. "
-            "Stop it (tidemark down), or name another --data-dir."
-        ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
-    return lock
+def stop_orphans(data_dir: Path) -> bool:
+    """Stop embedded services that a killed process has left behind; False when there are none.
+
+    Raises AlreadyRunningError when they belong to a process that lives.
+    """
+    data_dir = data_dir.resolve()
+    if not data_dir.exists():
+        return False
+    with hold(data_dir / "services.lock", "run services"):
+        kafka, postgres = find_kafka(data_dir), find_postgres(data_dir)
+        if kafka is not None:
+            stop_kafka(kafka)
+        if postgres is not None:
+            stop_postgres(postgres)
+    return kafka is not None or postgres is not None
 
 
 async def check_configured(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from rich.progress import (
 )
 
 from contracts.errors import DiskFullError, DownloadError
-from operations.embedded.state import require_room
+from operations.files import require_room
 
 KAFKA_VERSION = "4.1.0"
 
@@ -73,13 +73,15 @@ def default_cache_dir(cache_dir: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemark"
 
 
-def ensure_jars(cache_dir: Path, console: Console | None = None) -> tuple[Path, ...]:
-    """The class path: every pinned jar, fetched where it is missing, cut short or altered.
+def ensure_jars(
+    cache_dir: Path, console: Console | None = None, *, jars: tuple[Jar, ...] | None = None
+) -> tuple[Path, ...]:
+    """The class path: every jar (by default the pinned ones), fetched where missing, cut short or altered.
 
     A file has its final name only once its hash was verified. Two processes that come at once take turns.
     Raises DownloadError or DiskFullError.
     """
-    jars = pinned_jars()
+    jars = pinned_jars() if jars is None else jars
     directory = cache_dir / f"kafka-{KAFKA_VERSION}"
     directory.mkdir(parents=True, exist_ok=True)
     with _turn(directory / ".lock"):
@@ -160,10 +162,10 @@ def _fetch(jar: Jar, scratch: Path, directory: Path, advance: Callable[[int], No
             return
         reason = f"expected SHA-256 {jar.sha256}, got {found}"
     raise DownloadError(
-        f"{jar.coordinates} could not be fetched after {_ATTEMPTS} tries: {reason[:400]}. Check the "
-        "connection (a proxy goes into HTTPS_PROXY, a mirror of Maven Central into the section [repositories] "
-        f"of ~/.config/jgo.conf), or copy {jar.filename} into {directory}, or set TIDEMARK_BOOTSTRAP_SERVERS to "
-        "a Kafka of your own."
+        f"{jar.coordinates} could not be fetched after {_ATTEMPTS} tries: {reason[:400]}. "
+        "Check the connection: a proxy goes into HTTPS_PROXY, a mirror of Maven Central into the section "
+        f"[repositories] of ~/.config/jgo.conf. Or copy {jar.filename} into {directory}. "
+        "Or set TIDEMARK_BOOTSTRAP_SERVERS to a Kafka of your own."
     )
 
 

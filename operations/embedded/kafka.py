@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from contracts.errors import DiskFullError, ServiceError, StartTimeoutError
 from operations.embedded.ports import LOOPBACK, free_port, require_free
-from operations.embedded.state import KafkaState, require_room
+from operations.embedded.state import KafkaState
+from operations.files import require_room
 from operations.processes import ServiceProcess, find_by_argument, log_tail
 
 # The broker starts in 4-5 s on two free cores; a busy machine takes several times that.
@@ -78,8 +79,7 @@ def start_kafka(
     home.mkdir(exist_ok=True)
     require_room(home, _ROOM_BYTES, "the embedded Kafka")
     state = state or _new_state()
-    properties = home / "server.properties"
-    process = ServiceProcess.adopt(find_by_argument(str(properties)))
+    process = find_kafka(data_dir)
     if process is None:
         process = _launch(data_dir, state, java, jars)
     state = KafkaState(
@@ -89,11 +89,21 @@ def start_kafka(
         process=process.identity,
     )
     try:
-        _await_round_trip(state, process, data_dir / "log" / "kafka.log")
+        _await_round_trip(state, process, kafka_log(data_dir))
     except BaseException:
         process.stop(_STOP_S)
         raise
     return state, process
+
+
+def find_kafka(data_dir: Path) -> ServiceProcess | None:
+    """The broker that serves `data_dir`, whoever started it."""
+    return ServiceProcess.adopt(find_by_argument(str(data_dir / "kafka" / "server.properties")))
+
+
+def kafka_log(data_dir: Path) -> Path:
+    """Where the broker writes what it has to say."""
+    return data_dir / "log" / "kafka.log"
 
 
 def stop_kafka(process: ServiceProcess) -> bool:
@@ -114,7 +124,6 @@ def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...
     for port in (state.port, state.controller_port):
         require_free(port, "Kafka", str(data_dir / "services.json"))
     home = data_dir / "kafka"
-    log = data_dir / "log" / "kafka.log"
     properties = home / "server.properties"
     properties.write_text(_properties(state, home / "data"), "ascii")
     command = [
@@ -127,7 +136,9 @@ def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...
     # Java reads file names in the encoding of the locale.
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     _format(command, state, home, env)
-    return ServiceProcess.spawn([*command, "kafka.Kafka", str(properties)], log, env=env, cwd=home)
+    return ServiceProcess.spawn(
+        [*command, "kafka.Kafka", str(properties)], kafka_log(data_dir), env=env, cwd=home
+    )
 
 
 def _properties(state: KafkaState, log_dir: Path) -> str:

@@ -22,7 +22,8 @@ from contracts.errors import (
 )
 from operations.embedded.account import Account, reachable_install, server_account, server_home
 from operations.embedded.ports import LOOPBACK, free_port, require_free
-from operations.embedded.state import PostgresState, require_room
+from operations.embedded.state import PostgresState
+from operations.files import require_room
 from operations.processes import ServiceProcess, find_by_argument, log_tail
 
 MAJOR = 18
@@ -73,7 +74,7 @@ def start_postgres(
     home = server_home(data_dir, account)
     binaries = reachable_install(_install(), _version(), account) / "bin"
     pgdata = home / "data"
-    process = ServiceProcess.adopt(find_by_argument(str(pgdata)))
+    process = find_postgres(data_dir)
     if process is not None and state is None:
         stop_postgres(process)  # it serves, but nobody knows its password any more
         process = None
@@ -83,14 +84,23 @@ def start_postgres(
         require_free(state.port, "Postgres", str(data_dir / "services.json"))
         _prepare(pgdata, binaries, state.password, account, new_password=new_password)
         process = _launch(data_dir, pgdata, binaries, state.port, account, fast=fast)
-    log = data_dir / "log" / "postgres.log"
     state = PostgresState(port=state.port, password=state.password, process=process.identity)
     try:
-        _await_answer(state, process, log)
+        _await_answer(state, process, postgres_log(data_dir))
     except BaseException:
         stop_postgres(process)
         raise
     return state, process
+
+
+def find_postgres(data_dir: Path) -> ServiceProcess | None:
+    """The server that serves `data_dir`, whoever started it."""
+    return ServiceProcess.adopt(find_by_argument(str((data_dir / "postgres").resolve() / "data")))
+
+
+def postgres_log(data_dir: Path) -> Path:
+    """Where the server writes what it has to say."""
+    return data_dir / "log" / "postgres.log"
 
 
 def stop_postgres(process: ServiceProcess) -> bool:
@@ -174,7 +184,7 @@ def _launch(
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return ServiceProcess.spawn(
         [binaries / "postgres", "-D", str(pgdata), *options],
-        data_dir / "log" / "postgres.log",
+        postgres_log(data_dir),
         env=_environment(),
         account=account.ids if account else None,
         cwd=pgdata,

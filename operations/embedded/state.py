@@ -1,15 +1,13 @@
 """What a data directory remembers about its embedded services: `<data>/services.json`."""
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
-from contracts.errors import DiskFullError, ServiceError
+from contracts.errors import ServiceError
 from operations.embedded.ports import LOOPBACK
+from operations.files import write_private
 from operations.processes import ProcessIdentity
 
 
@@ -68,25 +66,3 @@ def read_state(data_dir: Path) -> ServicesState:
 def write_state(data_dir: Path, state: ServicesState) -> None:
     """Replace the state in one step."""
     write_private(state_file(data_dir), msgspec.json.format(msgspec.json.encode(state), indent=2))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step; only its owner may read it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def require_room(directory: Path, needed_bytes: int, purpose: str) -> None:
-    """Raise DiskFullError unless the disk of `directory` has `needed_bytes` to spare."""
-    free = shutil.disk_usage(directory).free
-    if free < needed_bytes:
-        raise DiskFullError(
-            f"{purpose} needs {needed_bytes // 2**20} MiB below {directory}; {free // 2**20} MiB are free. "
-            "Make room, or name a directory on another disk (--data-dir, TIDEMARK_CACHE_DIR)."
-        )

@@ -12,7 +12,6 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
-    ReadOptions,
     WriteBatch,
 )
 
@@ -87,13 +86,12 @@ class PartitionStore:
             return []
         return cast("list[bytes | None]", self._families[family].get(list(keys)))
 
-    def scan(self, family: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs whose key begins with `prefix`, in key order, as of now."""
-        options = ReadOptions()
-        for key, value in self._families[family].items(from_key=prefix, read_opt=options):
-            if not cast("bytes", key).startswith(prefix):
+    def keys(self, family: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
+        """Keys that begin with `prefix`, from `start` on, in order, as of now."""
+        for key in self._families[family].keys(from_key=start):
+            if not key.startswith(prefix):
                 return
-            yield cast("bytes", key), cast("bytes", value)
+            yield cast("bytes", key)
 
     def add_family(self, name: str) -> None:
         """Create a column family."""

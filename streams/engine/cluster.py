@@ -54,9 +54,7 @@ async def partition_counts(admin: AIOKafkaAdminClient, topics: Iterable[str]) ->
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
 
 
-async def bounds(
-    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]
-) -> dict[TopicPartition, Bounds]:
+async def bounds(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
     """First and next committed offset of each partition."""
     wanted = list(partitions)
     starts = await consumer.beginning_offsets(wanted)

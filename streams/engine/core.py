@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import faust
 from faust.types import TP
@@ -19,7 +19,7 @@ from contracts.errors import TidemarkError
 from streams.engine.batches import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streams.engine.batches import Arrived
     from streams.engine.cluster import Cluster
@@ -40,20 +40,48 @@ class EngineApp(faust.App):  # type: ignore[misc]  # faust is untyped
 
     engine: Engine
 
+    async def on_first_start(self) -> None:
+        """Start the engine before the group hands out any partition."""
+        await self.engine.start()
+        await super().on_first_start()
+
+    async def on_stop(self) -> None:
+        """Finish what has begun while this worker is still in the group, then leave it."""
+        await self.engine.stop()
+        await super().on_stop()
+
+
+class Connection(Protocol):
+    """Something that the stages need for as long as they run."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
 
 class Engine:
     """Owns the stages, and says which partitions they own."""
 
-    def __init__(self, app: EngineApp, cluster: Cluster, stages: Mapping[str, Stage[Any]]) -> None:
-        """`stages` by the topic that each of them reads."""
+    def __init__(
+        self,
+        app: EngineApp,
+        cluster: Cluster,
+        stages: Mapping[str, Stage[Any]],
+        connections: Sequence[Connection],
+    ) -> None:
+        """`stages` by the topic that each of them reads; `connections` in the order in which they are started."""
         self.app = app
         self.cluster = cluster
         self.owned: set[Partition] = set()
         self.restoring = False
         self._stages = dict(stages)
+        self._connections = connections
         self._loops: list[asyncio.Task[None]] = []
         self._takeover: asyncio.Task[None] | None = None
         app.engine = self
+        app.on_partitions_revoked.connect(self._on_partitions_revoked)
 
     @property
     def stages(self) -> set[Stage[Any]]:
@@ -80,20 +108,29 @@ class Engine:
             )
             self.app.consumer._thread.seek(TP(batch.topic, batch.partition), missing_from)  # noqa: SLF001  the thread-safe seek
 
-    def start(self) -> None:
-        """Start the loop of every stage."""
+    async def start(self) -> None:
+        """Connect, and start the loop of every stage."""
+        for connection in self._connections:
+            await connection.start()
         for stage in self.stages:
             task = asyncio.create_task(stage.run(self.fail), name=f"{stage.name}-stage")
             task.add_done_callback(self._ended)
             self._loops.append(task)
 
     async def stop(self) -> None:
-        """Finish the cycles under way and let go of every partition."""
+        """Finish the cycles under way, let go of every partition, and disconnect."""
         await self.quiesce()
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
+        for connection in reversed(self._connections):
+            await connection.stop()
+
+    async def _on_partitions_revoked(self, app: EngineApp, revoked: set[TP], **_: object) -> None:
+        """Faust awaits this signal before it lets the group rebalance."""
+        del app, revoked
+        await self.quiesce()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -136,9 +173,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for partition in new:
                 group.create_task(self._take(partition))
-        positions = {
-            TP(*partition): self._stages[partition.topic].positions[partition] for partition in sorted(wanted)
-        }
+        positions = {TP(*partition): self._stages[partition.topic].positions[partition] for partition in sorted(wanted)}
         await self._resume(positions, generation)
         self.restoring = False
 

@@ -8,7 +8,7 @@ keep the order in which they were handed over.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
@@ -40,7 +40,7 @@ class Outgoing(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp_ms: int
-    headers: list[tuple[str, bytes]] = []
+    headers: list[tuple[str, bytes]] = []  # noqa: RUF012  never changed; aiokafka takes a list alone
 
 
 class BatchProducer:
@@ -71,54 +71,43 @@ class BatchProducer:
         """Close the connections. What was sent has been acknowledged already."""
         await self._producer.stop()
 
-    async def send(self, records: Iterable[Outgoing]) -> None:
+    async def send(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
         """Send `records`, in order within each topic-partition; returns when every one is acknowledged.
 
-        Raises FencedError when a newer producer of the same transactional id exists.
+        Returns the offset after the last record, for each topic-partition.
         """
         runs: dict[tuple[str, int], list[Outgoing]] = {}
         for record in records:
             runs.setdefault((record.topic, record.partition), []).append(record)
-        if len(runs) == 1:
-            ((to, run),) = runs.items()
-            await self._send_run(to, run)
-        elif runs:
-            async with asyncio.TaskGroup() as group:
-                for to, run in runs.items():
-                    group.create_task(self._send_run(to, run))
+        async with asyncio.TaskGroup() as group:
+            tasks = {to: group.create_task(self._send_run(to, run)) for to, run in runs.items()}
+        return {to: task.result() for to, task in tasks.items()}
 
-    async def _send_run(self, to: tuple[str, int], run: Sequence[Outgoing]) -> None:
+    async def _send_run(self, to: tuple[str, int], run: Sequence[Outgoing]) -> int:
         topic, partition = to
         create_batch, send_batch = self._producer.create_batch, self._producer.send_batch
-        lock = self._locks.setdefault(to, asyncio.Lock())
-        async with lock:
+        async with self._locks.setdefault(to, asyncio.Lock()):
             deliveries = []
             batch = create_batch()
             for record in run:
-                added = batch.append(
-                    timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers
-                )
-                if added is None:
+                if not _append(batch, record):
                     deliveries.append(await send_batch(batch, topic, partition=partition))
                     batch = create_batch()
-                    batch.append(
-                        timestamp=record.timestamp_ms,
-                        key=record.key,
-                        value=record.value,
-                        headers=record.headers,
-                    )
+                    _append(batch, record)
             deliveries.append(await send_batch(batch, topic, partition=partition))
-            for delivery in deliveries:
+            for delivery in deliveries[:-1]:
                 await delivery
+            last = await deliveries[-1]
+            return cast("int", last.offset) + batch.record_count()
 
-    async def transact(self, records: Iterable[Outgoing]) -> None:
-        """Send `records` in one transaction and commit it.
+    async def transact(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
+        """Send `records` in one transaction and commit it; returns what `send` returns.
 
         Raises FencedError when another worker has taken the partition: nothing of it will be visible.
         """
         try:
             await self._producer.begin_transaction()
-            await self.send(records)
+            positions = await self.send(records)
             await self._producer.commit_transaction()
         except* (ProducerFenced, OutOfOrderSequenceNumber) as fenced:
             msg = (
@@ -126,3 +115,10 @@ class BatchProducer:
                 "partition; this worker stops and joins the group again"
             )
             raise FencedError(msg) from fenced
+        return positions
+
+
+def _append(batch: Any, record: Outgoing) -> bool:  # noqa: ANN401  aiokafka's builder is untyped
+    """Add a record to a batch; False where the batch is full."""
+    added = batch.append(timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=record.headers)
+    return added is not None

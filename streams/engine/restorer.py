@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka import TopicPartition
@@ -20,8 +21,6 @@ from contracts.errors import PositionError
 from streams.engine.cluster import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from aiokafka.structs import ConsumerRecord
 
     from streams.engine.cluster import Cluster
@@ -42,17 +41,21 @@ REPORT_EVERY_S: Final = 5.0
 """A long restore says how far it is so often."""
 
 
+Pairs = list[tuple[bytes, bytes | None]]
+"""Keys and values to write; None deletes."""
+
+Restored = Callable[[Sequence["ConsumerRecord"]], list[tuple[str, Pairs]]]
+"""What the records of a changelog write: pairs by column family."""
+
+
 async def restore(
     cluster: Cluster,
     store: PartitionStore,
     partition: int,
-    changelogs: dict[
-        str, Callable[[Sequence[ConsumerRecord]], list[tuple[str, list[tuple[bytes, bytes | None]]]]]
-    ],
+    changelogs: Mapping[str, Restored],
 ) -> int:
     """Bring `store` up to the committed end of its changelogs; returns the number of records applied.
 
-    `changelogs` maps a topic to what its records write: column family and pairs.
     To be called once no older owner can write any more, or the end would still move.
     Raises PositionError where the store is ahead of its changelog: one of the two was replaced.
     """

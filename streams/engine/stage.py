@@ -62,10 +62,7 @@ class Stage(Generic[Plan]):
 
     def wants(self, partition: Partition) -> bool:
         """Whether records of this partition should be fetched."""
-        return (
-            self._is_open
-            and self._pending_records.get(partition, 0) < self._cycle_records_max * PENDING_CYCLES
-        )
+        return self._is_open and self._pending_records.get(partition, 0) < self._cycle_records_max * PENDING_CYCLES
 
     def arrived(self, batch: Arrived) -> int | None:
         """Take in a fetched batch. Returns an offset to seek to where records before the batch are missing.
@@ -130,9 +127,7 @@ class Stage(Generic[Plan]):
                     plan = await self.handler.decide(taken)
                     if self._committing is not None:
                         await self._committing
-                    self._committing = asyncio.create_task(
-                        self.handler.commit(plan), name=f"{self.name}-commit"
-                    )
+                    self._committing = asyncio.create_task(self.handler.commit(plan), name=f"{self.name}-commit")
                     self._committing.add_done_callback(watch)
                     if not self._pending:
                         await self._committing

@@ -1,0 +1,185 @@
+"""The company agent: what group calls say of a company, from any leaf, newest wins field by field."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from domain.company import apply_company, company_row
+
+from contracts import records as state
+from sinks.postgres.batch import Batch, Move
+from streams.engine.context import now_ms
+from streams.engine.ownership import (
+    OwnedState,
+    fence_and_restore,
+    internal_start,
+    progress_of,
+    topic_bounds,
+)
+from streams.engine.producer import Outgoing
+from tables import companies
+from tables.positions import APPLIED, decode_position, encode_position
+from tables.store import PartitionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from contracts.definitions import Definitions
+    from streams.engine.batches import Partition
+    from streams.engine.context import Context
+    from streams.engine.restorer import Pairs
+
+REMADE_COMPANIES_MAX: Final = 5000
+"""Companies made again in one cycle after a definition was changed."""
+
+
+@dataclass(slots=True)
+class CompanyPartition(OwnedState):
+    """A partition of the companies topic."""
+
+    definitions_version: int = field(kw_only=True)
+    """Version of the definitions that every company in Postgres was made with at least."""
+    remade_to: bytes | None = None
+    """Key of the last company that was made again, while that goes on."""
+
+
+@dataclass(slots=True)
+class CompanyPlan:
+    """What one cycle decided."""
+
+    decided_ms: int
+    changes: list[tuple[CompanyPartition, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
+    """Partition, records by company, and S."""
+    batch: Batch = field(default_factory=Batch)
+
+
+class CompanyHandler:
+    """Decides and commits the cycles of the companies topic.
+
+    An update applied twice changes nothing, so that nothing is counted here and no message needs to be remembered.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owned: dict[Partition, CompanyPartition] = {}
+        self._under_way: list[CompanyPlan] = []
+        """Plans whose changes the stores do not hold yet, the oldest first."""
+
+    async def take_over(self, partition: Partition) -> int:
+        """Fence the older owner, restore, and go on at the lesser of S and P."""
+        context, settings = self._context, self._context.settings
+        store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [companies.FAMILY])
+
+        def restore_companies(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+            return [(companies.FAMILY, [(record.key, record.value) for record in records])]
+
+        try:
+            changelogs = {settings.companies_changelog: restore_companies}
+            taken, producer = await fence_and_restore(context, partition, store, changelogs)
+            limits = await topic_bounds(context.cluster, partition)
+            applied = decode_position(store.get_many(companies.FAMILY, [APPLIED])[0])
+            owned = CompanyPartition(
+                partition,
+                taken.epoch,
+                internal_start(partition, limits, "committed", taken.next_offset),
+                store,
+                producer,
+                internal_start(partition, limits, "applied", applied),
+                definitions_version=taken.definitions_version,
+            )
+        except BaseException:
+            store.close()
+            raise
+        self._owned[partition] = owned
+        return min(owned.applied, owned.committed)
+
+    async def release(self, partition: Partition) -> None:
+        """Close the store and the producer."""
+        owned = self._owned.pop(partition)
+        await owned.producer.stop()
+        owned.store.close()
+
+    def has_work(self) -> bool:
+        """Whether companies are to be made again, because a definition was changed since they were made."""
+        retyped = self._context.definitions.current.retyped
+        return any(owned.definitions_version < retyped for owned in self._owned.values())
+
+    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> CompanyPlan:
+        """Every company that was touched, and its row."""
+        plan = CompanyPlan(now_ms())
+        definitions = self._context.definitions.current
+        for partition, records in taken.items():
+            owned = self._owned[partition]
+            updates = [state.decode_update(record.value) for record in records]
+            kept = self._load(owned, {update.company_id for update in updates})
+            for update in updates:
+                kept[update.company_id] = apply_company(kept.get(update.company_id), update, definitions)
+            await asyncio.sleep(0)
+            to_offset = records[-1].offset + 1
+            plan.batch.companies.extend((company_row(name, kept[name], definitions), to_offset) for name in kept)
+            plan.batch.progress.append(Move(*partition, owned.epoch, owned.committed, max(owned.committed, to_offset)))
+            owned.applied, owned.committed = max(owned.applied, to_offset), max(owned.committed, to_offset)
+            plan.changes.append((owned, kept, owned.applied))
+        for owned in self._owned.values():
+            if owned.definitions_version < definitions.retyped:
+                self._remake(owned, definitions, plan)
+        self._under_way.append(plan)
+        return plan
+
+    def _load(self, owned: CompanyPartition, names: set[str]) -> dict[str, state.CompanyRecord]:
+        """Records of these companies: from the cycles under way, and else from the store."""
+        kept: dict[str, state.CompanyRecord] = {}
+        for plan in self._under_way:
+            for of, changes, _ in plan.changes:
+                if of is owned:
+                    kept.update((name, changes[name]) for name in changes.keys() & names)
+        wanted = [name for name in names if name not in kept]
+        stored = owned.store.get_many(companies.FAMILY, [companies.company_key(name) for name in wanted])
+        kept.update(
+            (name, state.decode_company(record))
+            for name, record in zip(wanted, stored, strict=True)
+            if record is not None
+        )
+        return kept
+
+    def _remake(self, owned: CompanyPartition, definitions: Definitions, plan: CompanyPlan) -> None:
+        """Make the next companies of a partition again, under definitions that were changed by hand."""
+        start = companies.PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
+        keys = list(islice(owned.store.keys(companies.FAMILY, start, companies.PREFIX), REMADE_COMPANIES_MAX))
+        kept = self._load(owned, {companies.company_of(key) for key in keys})
+        for of, changes, _ in plan.changes:
+            if of is owned:
+                kept.update((name, changes[name]) for name in changes.keys() & kept.keys())
+        plan.batch.companies.extend(
+            (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
+        )
+        owned.remade_to = keys[-1] if len(keys) == REMADE_COMPANIES_MAX else None
+        if owned.remade_to is None:
+            owned.definitions_version = definitions.version
+            progress_of(plan.batch, owned).definitions_version = definitions.version
+
+    async def commit(self, plan: CompanyPlan) -> None:
+        """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
+        async with asyncio.TaskGroup() as group:
+            logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        await self._context.database.commit(plan.batch)
+        for (owned, _, _), task in zip(plan.changes, logged, strict=True):
+            pairs, positions = task.result()
+            owned.store.apply([(companies.FAMILY, pairs)], positions)
+        self._under_way.remove(plan)
+
+    async def _log_changes(
+        self, owned: CompanyPartition, kept: Mapping[str, state.CompanyRecord], applied: int, decided_ms: int
+    ) -> tuple[Pairs, dict[str, int]]:
+        topic = self._context.settings.companies_changelog
+        pairs: Pairs = [(companies.company_key(name), state.encode_company(record)) for name, record in kept.items()]
+        pairs.append((APPLIED, encode_position(applied)))
+        positions = await owned.producer.transact(
+            Outgoing(topic, owned.partition.partition, key, value, decided_ms) for key, value in pairs
+        )
+        return pairs, {topic: offset for (topic, _), offset in positions.items()}

@@ -1,0 +1,320 @@
+"""The leaf agent: every message of a leaf, in the order of the leaves topic, into state, rows and what follows.
+
+A cycle is decided first, over everything pending, from state and messages alone (`leaf_cycle`), and then committed in
+numbered steps (`LeafHandler.commit`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from domain.calls import interpret, missing
+
+from contracts import records as state
+from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.outcomes import Reason, Refusal
+from domain import leaf as leaves_domain
+from sinks.postgres.batch import Batch, Move
+from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Loaded
+from streams.engine.context import now_ms
+from streams.engine.ownership import (
+    OwnedState,
+    fence_and_restore,
+    internal_start,
+    progress_of,
+    topic_bounds,
+)
+from streams.engine.producer import Outgoing
+from tables import leaves
+from tables.positions import APPLIED, decode_position, encode_position
+from tables.seen import SeenMessages, encode_offset, seen_key
+from tables.store import PartitionStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+    from domain.calls import Call
+
+    from contracts.definitions import Definitions
+    from streams.engine.batches import Partition
+    from streams.engine.context import Context
+    from streams.engine.restorer import Pairs
+
+log = logging.getLogger(__name__)
+
+YIELD_EVERY: Final = 200
+"""Records decided before other tasks get a turn: about 5 ms."""
+
+REMADE_PROFILES_MAX: Final = 5000
+"""Profiles made again in one cycle after a definition was changed: a few megabytes, a fraction of a second."""
+
+
+@dataclass(slots=True)
+class LeafPartition(OwnedState):
+    """A partition of the leaves topic, with what its counting goes by."""
+
+    seen: SeenMessages = field(kw_only=True)
+    highs: dict[str, int] = field(kw_only=True)
+    """Greatest offset of each source partition met so far: a lower one is the router's repetition."""
+    definitions_version: int = field(kw_only=True)
+    """Version of the definitions that every profile in Postgres was made with at least."""
+    remade_to: bytes | None = None
+    """Key of the last profile that was made again, while that goes on."""
+
+
+@dataclass(slots=True)
+class LeafPlan:
+    """What one cycle decided."""
+
+    decided_ms: int
+    outgoing: list[Outgoing] = field(default_factory=list)
+    changes: list[tuple[LeafPartition, Changes]] = field(default_factory=list)
+    batch: Batch = field(default_factory=Batch)
+
+
+class LeafHandler:
+    """Decides and commits the cycles of the leaves topic."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owned: dict[Partition, LeafPartition] = {}
+        self._under_way: list[LeafPlan] = []
+        """Plans whose changes the stores do not hold yet, the oldest first."""
+
+    async def take_over(self, partition: Partition) -> int:
+        """Fence the older owner, restore, and go on at the lesser of S and P."""
+        context, settings = self._context, self._context.settings
+        store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [leaves.FAMILY])
+        table = SeenMessages(store, settings.dedupe_window_days)
+
+        def restore_leaves(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+            return [(leaves.FAMILY, [(record.key, record.value) for record in records])]
+
+        def restore_seen(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+            return table.restored(((record.key, record.value, record.timestamp) for record in records), now_ms())
+
+        try:
+            changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
+            taken, producer = await fence_and_restore(context, partition, store, changelogs)
+            limits = await topic_bounds(context.cluster, partition)
+            applied = decode_position(store.get_many(leaves.FAMILY, [APPLIED])[0])
+            owned = LeafPartition(
+                partition,
+                taken.epoch,
+                internal_start(partition, limits, "committed", taken.next_offset),
+                store,
+                producer,
+                internal_start(partition, limits, "applied", applied),
+                seen=table,
+                highs=dict(taken.source_highs),
+                definitions_version=taken.definitions_version,
+            )
+        except BaseException:
+            store.close()
+            raise
+        self._owned[partition] = owned
+        return min(owned.applied, owned.committed)
+
+    async def release(self, partition: Partition) -> None:
+        """Close the store and the producer."""
+        owned = self._owned.pop(partition)
+        await owned.producer.stop()
+        owned.store.close()
+
+    def has_work(self) -> bool:
+        """Whether profiles are to be made again, because a definition was changed since they were made."""
+        retyped = self._context.definitions.current.retyped
+        return any(owned.definitions_version < retyped for owned in self._owned.values())
+
+    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> LeafPlan:
+        """What every record leads to: state, rows, messages to others, counts."""
+        plan = LeafPlan(now_ms())
+        read: list[tuple[LeafPartition, list[Item]]] = []
+        for partition, records in taken.items():
+            items: list[Item] = []
+            for begin in range(0, len(records), YIELD_EVERY):
+                items.extend(map(self._interpreted, records[begin : begin + YIELD_EVERY]))
+                await asyncio.sleep(0)
+            read.append((self._owned[partition], items))
+        definitions = await self._defined(item.call for _, items in read for item in items if item.call is not None)
+        for owned, items in read:
+            await self._decide_partition(owned, items, definitions, plan)
+        for owned in self._owned.values():
+            if owned.definitions_version < definitions.retyped:
+                self._remake(owned, definitions, plan)
+        self._under_way.append(plan)
+        return plan
+
+    def _interpreted(self, record: ConsumerRecord) -> Item:
+        origin = Origin.unpack(dict(record.headers)[ORIGIN_HEADER])
+        try:
+            call = interpret(record.value, origin.timestamp_ms, self._context.rules)
+        except Exception as error:  # a bug must not stop the partition: this one message is quarantined
+            log.exception("cannot interpret %s/%d at offset %d", *origin[:3])
+            return Item(record, origin, refusal=Refusal(Reason.INTERNAL_ERROR, repr(error)[:300]))
+        if isinstance(call, Refusal):
+            return Item(record, origin, refusal=call)
+        return Item(record, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+
+    async def _defined(self, calls: Iterable[Call]) -> Definitions:
+        """The definitions that hold, with the ones that these calls bring along made first."""
+        current = self._context.definitions.current
+        new: set[tuple[str, str]] = set()
+        for call in calls:
+            new.update(missing(call, current))
+        return await self._context.definitions.ensure(new) if new else current
+
+    async def _decide_partition(
+        self, owned: LeafPartition, items: Sequence[Item], definitions: Definitions, plan: LeafPlan
+    ) -> None:
+        owned.seen.rotate(plan.decided_ms)
+        to_offset = items[-1].record.offset + 1
+        move = Move(*owned.partition, owned.epoch, owned.committed, max(owned.committed, to_offset))
+        cycle = LeafCycle(
+            self._context.settings,
+            definitions,
+            self._load(owned, items),
+            applied=owned.applied,
+            move=move,
+            highs=owned.highs,
+            batch=plan.batch,
+            outgoing=plan.outgoing,
+        )
+        for begin in range(0, len(items), YIELD_EVERY):
+            for item in items[begin : begin + YIELD_EVERY]:
+                cycle.take(item)
+            await asyncio.sleep(0)
+        cycle.finish(to_offset)
+        owned.applied, owned.committed = cycle.changes.applied, move.to_offset
+        plan.changes.append((owned, cycle.changes))
+        plan.batch.progress.append(move)
+
+    def _load(self, owned: LeafPartition, items: Sequence[Item]) -> Loaded:
+        """All state that these items need: from the cycles under way, and else from the store."""
+        loaded = Loaded()
+        needs: dict[str, bool] = {}
+        for item in items:
+            if item.call is not None:
+                leaf = item.call.leaf
+                needs[leaf] = needs.get(leaf, False) or leaves_domain.needs_fields(item.call)
+                loaded.seen[item.seen_key] = None
+        with_fields = {leaf for leaf, needed in needs.items() if needed}
+        for plan in self._under_way:
+            for of, changes in plan.changes:
+                if of is owned:
+                    loaded.counters.update(_among(changes.counters, needs.keys()))
+                    loaded.fields.update(_among(changes.fields, with_fields))
+                    loaded.seen.update(_among(changes.seen, loaded.seen.keys()))
+        _read(
+            owned.store,
+            needs.keys() - loaded.counters.keys(),
+            loaded.counters,
+            leaves.counters_key,
+            state.decode_counters,
+        )
+        _read(
+            owned.store,
+            with_fields - loaded.fields.keys(),
+            loaded.fields,
+            leaves.fields_key,
+            state.decode_fields,
+        )
+        unknown = [key for key, offset in loaded.seen.items() if offset is None]
+        loaded.seen.update(zip(unknown, owned.seen.find(unknown), strict=True))
+        return loaded
+
+    def _remake(self, owned: LeafPartition, definitions: Definitions, plan: LeafPlan) -> None:
+        """Make the next profiles of a partition again, under definitions that were changed by hand."""
+        start = leaves.FIELDS_PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
+        keys = list(islice(owned.store.keys(leaves.FAMILY, start, leaves.FIELDS_PREFIX), REMADE_PROFILES_MAX))
+        names = [leaves.leaf_of(key) for key in keys]
+        loaded = Loaded()
+        for under_way in [*self._under_way, plan]:
+            for of, changes in under_way.changes:
+                if of is owned:
+                    loaded.counters.update(changes.counters)
+                    loaded.fields.update(changes.fields)
+        _read(
+            owned.store,
+            set(names) - loaded.counters.keys(),
+            loaded.counters,
+            leaves.counters_key,
+            state.decode_counters,
+        )
+        _read(
+            owned.store,
+            set(names) - loaded.fields.keys(),
+            loaded.fields,
+            leaves.fields_key,
+            state.decode_fields,
+        )
+        plan.batch.profiles.extend(
+            (
+                leaves_domain.profile(leaf, loaded.counters[leaf], loaded.fields[leaf], definitions),
+                owned.committed,
+            )
+            for leaf in names
+        )
+        owned.remade_to = keys[-1] if len(keys) == REMADE_PROFILES_MAX else None
+        if owned.remade_to is None:
+            owned.definitions_version = definitions.version
+            progress_of(plan.batch, owned).definitions_version = definitions.version
+
+    async def commit(self, plan: LeafPlan) -> None:
+        """Make a cycle so.
+
+        (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
+        (b) One changelog transaction a partition: the records, the messages seen, and S.
+        (c) One Postgres transaction for all partitions: rows and P.
+        (d) The stores: what (b) carried, and the changelog positions that it reached.
+        (e) Done: the next cycle reads from the stores what this one changed.
+        """
+        await self._context.outgoing.send(plan.outgoing)
+        async with asyncio.TaskGroup() as group:
+            logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        await self._context.database.commit(plan.batch)
+        for (owned, _), task in zip(plan.changes, logged, strict=True):
+            stored, positions = task.result()
+            owned.store.apply(stored, positions)
+        self._under_way.remove(plan)
+
+    async def _log_changes(
+        self, owned: LeafPartition, changes: Changes, decided_ms: int
+    ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
+        """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
+        settings, number = self._context.settings, owned.partition.partition
+        pairs: Pairs = [
+            (leaves.counters_key(leaf), state.encode_counters(kept)) for leaf, kept in changes.counters.items()
+        ]
+        pairs += [(leaves.fields_key(leaf), state.encode_fields(kept)) for leaf, kept in changes.fields.items()]
+        pairs.append((APPLIED, encode_position(changes.applied)))
+        entries: Pairs = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
+        positions = await owned.producer.transact(
+            [
+                *(Outgoing(settings.leaves_changelog, number, key, value, decided_ms) for key, value in pairs),
+                *(Outgoing(settings.seen_changelog, number, key, value, decided_ms) for key, value in entries),
+            ]
+        )
+        stored = [(leaves.FAMILY, pairs), (owned.seen.family(decided_ms), entries)]
+        return stored, {topic: offset for (topic, _), offset in positions.items()}
+
+
+def _among(of: Mapping[Any, Any], keys: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  any mapping's pairs
+    return [(key, of[key]) for key in of.keys() & keys]
+
+
+def _read(
+    store: PartitionStore,
+    names: Iterable[str],
+    into: dict[str, Any],
+    key_of: Callable[[str], bytes],
+    decode: Callable[[bytes], Any],
+) -> None:
+    wanted = list(names)
+    stored = store.get_many(leaves.FAMILY, [key_of(name) for name in wanted])
+    into.update((name, decode(record)) for name, record in zip(wanted, stored, strict=True) if record is not None)

@@ -1,0 +1,182 @@
+"""Deciding one cycle of one partition of the leaves topic: no I/O, no clock; state and messages in, a plan out."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from contracts import records as state
+from contracts import rows
+from contracts.outcomes import Reason, Refusal
+from domain import leaf as leaves
+from sinks.postgres.batch import Batch, Move
+from streams.agents.quarantine import quarantined
+from streams.engine.context import partition_of
+from streams.engine.producer import Outgoing
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+    from domain.calls import Call
+
+    from contracts.definitions import Definitions
+    from contracts.origins import Origin
+    from contracts.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Item:
+    """One record of the leaves topic on its way through a cycle; it has either a call or a refusal."""
+
+    record: ConsumerRecord
+    origin: Origin
+    call: Call | None = None
+    refusal: Refusal | None = None
+    seen_key: bytes = b""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The state that a cycle begins with, for the leaves and messages that it meets."""
+
+    counters: dict[str, state.LeafCounters] = field(default_factory=dict)
+    fields: dict[str, state.LeafFields] = field(default_factory=dict)
+    seen: dict[bytes, int | None] = field(default_factory=dict)
+    """Offset of the first application of each message, None for one that was not seen."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a cycle changes in the state of one partition."""
+
+    applied: int
+    """S after the cycle."""
+    counters: dict[str, state.LeafCounters] = field(default_factory=dict)
+    fields: dict[str, state.LeafFields] = field(default_factory=dict)
+    seen: dict[bytes, int] = field(default_factory=dict)
+
+
+class LeafCycle:
+    """One cycle of one partition, record after record; then `finish`.
+
+    A record at offset o is new to the state from S on, and new to Postgres from P on (see `streams.engine.ownership`):
+    before S it has its rows made again and changes nothing; before P it changes the state and makes no rows.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        definitions: Definitions,
+        loaded: Loaded,
+        *,
+        applied: int,
+        move: Move,
+        highs: dict[str, int],
+        batch: Batch,
+        outgoing: list[Outgoing],
+    ) -> None:
+        """`highs`, `batch` and `outgoing` are added to; `move.from_offset` is P, `applied` is S."""
+        self._settings = settings
+        self._definitions = definitions
+        self._counters = loaded.counters
+        self._fields = loaded.fields
+        self._seen = loaded.seen
+        self._batch = batch
+        self._outgoing = outgoing
+        self._highs = highs
+        self._move = move
+        self._was_applied = applied
+        self._warnings: Counter[str] = Counter()
+        self._touched: dict[str, bool] = {}
+        """Leaves whose profile row is to be written; True where fields may have changed."""
+        self.changes = Changes(applied)
+
+    def take(self, item: Item) -> None:
+        """Decide one record. A bug in a decision costs that one message, which is quarantined, not the partition."""
+        if item.refusal is None:
+            try:
+                self._apply(item)
+            except Exception as error:
+                log.exception("cannot apply %s/%d at offset %d", *item.origin[:3])
+                item.refusal = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
+        if item.refusal is not None:
+            self._count_once(item)
+            self._outgoing.append(quarantined(self._settings, item.origin, item.refusal, item.record.value))
+
+    def _count_once(self, item: Item) -> bool:
+        """Whether this record counts: it is new to Postgres, and no repetition of a router that was restarted."""
+        if item.record.offset < self._move.from_offset:
+            return False
+        source = f"{item.origin.topic}/{item.origin.partition}"
+        if item.origin.offset <= self._highs.get(source, -1):
+            return False
+        self._highs[source] = item.origin.offset
+        self._move.source_highs[source] = item.origin.offset
+        return True
+
+    def _apply(self, item: Item) -> None:
+        call, offset = item.call, item.record.offset
+        assert call is not None
+        first = self._seen.get(item.seen_key)
+        if first is not None and first != offset:
+            if self._count_once(item):
+                self._move.duplicate += 1
+            return
+        is_known = offset < self._was_applied
+        is_new_leaf = call.leaf not in self._counters
+        applied = leaves.apply(
+            self._counters.get(call.leaf),
+            self._fields.get(call.leaf),
+            call,
+            self._definitions,
+            repeated=is_known,
+        )
+        if applied.company is not None:
+            self._outgoing.append(self._company_update(applied.company, item.origin))
+        if not is_known:
+            self._counters[call.leaf] = self.changes.counters[call.leaf] = applied.counters
+            if applied.fields is not None:
+                self._fields[call.leaf] = self.changes.fields[call.leaf] = applied.fields
+            self._seen[item.seen_key] = self.changes.seen[item.seen_key] = offset
+        if offset >= self._move.from_offset:
+            self._rows(call, applied)
+            if is_new_leaf or is_known:
+                self._batch.identities.append(rows.Identity(call.leaf, call.leaf))
+        if self._count_once(item):
+            self._move.applied += 1
+            self._warnings.update(call.warnings)
+            self._warnings.update(applied.ignored)
+
+    def _company_update(self, update: state.CompanyUpdate, origin: Origin) -> Outgoing:
+        key = update.company_id.encode()
+        partition = partition_of(key, self._settings.companies_partitions)
+        return Outgoing(
+            self._settings.companies_topic, partition, key, state.encode_update(update), origin.timestamp_ms
+        )
+
+    def _rows(self, call: Call, applied: leaves.Applied) -> None:
+        batch, leaf = self._batch, call.leaf
+        if applied.view is not None:
+            batch.page_views.append(applied.view)
+        if applied.occurrence is not None:
+            batch.occurrences.append(applied.occurrence)
+        if applied.member is not None:
+            batch.company_members.append(applied.member)
+        batch.audience_memberships.extend(applied.memberships)
+        batch.audience_changes.extend(applied.changes)
+        self._touched[leaf] = self._touched.get(leaf, False) or leaves.needs_fields(call)
+
+    def finish(self, to_offset: int) -> None:
+        """Make the profile rows of all leaves that were touched, as they are now."""
+        self.changes.applied = max(self._was_applied, to_offset)
+        self._move.warnings.update(self._warnings)
+        for leaf, whole in self._touched.items():
+            counters = self._counters[leaf]
+            if whole:
+                row = leaves.profile(leaf, counters, self._fields.get(leaf), self._definitions)
+                self._batch.profiles.append((row, to_offset))
+            else:
+                self._batch.counters.append((leaves.counters_row(leaf, counters), to_offset))

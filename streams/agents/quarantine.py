@@ -1,0 +1,96 @@
+"""The quarantine: what was refused, with its raw bytes, on a topic of its own and from there in Postgres."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from contracts import rows
+from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.outcomes import Refusal
+from sinks.postgres.batch import Batch, Move
+from streams.engine.ownership import Owned, internal_start, topic_bounds
+from streams.engine.producer import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aiokafka.structs import ConsumerRecord
+
+    from contracts.settings import Settings
+    from streams.engine.batches import Partition
+    from streams.engine.context import Context
+
+REASON_HEADER: Final = "tidemark-reason"
+DETAIL_HEADER: Final = "tidemark-detail"
+
+
+def quarantined(settings: Settings, origin: Origin, refusal: Refusal, raw: bytes | None) -> Outgoing:
+    """The record that puts a message into the quarantine. A tombstone is kept as no bytes."""
+    headers = [
+        (ORIGIN_HEADER, origin.pack()),
+        (REASON_HEADER, refusal.reason.encode()),
+        (DETAIL_HEADER, refusal.detail.encode("utf-8", "replace")),
+    ]
+    partition = origin.offset % settings.quarantine_partitions
+    return Outgoing(settings.quarantine_topic, partition, b"", raw or b"", origin.timestamp_ms, headers)
+
+
+def quarantine_row(record: ConsumerRecord) -> rows.Quarantined:
+    """The row of a record of the quarantine topic."""
+    headers = dict(record.headers)
+    origin = Origin.unpack(headers[ORIGIN_HEADER])
+    return rows.Quarantined(
+        origin.topic,
+        origin.partition,
+        origin.offset,
+        headers[REASON_HEADER].decode(),
+        headers[DETAIL_HEADER].decode(),
+        record.value or b"",
+    )
+
+
+class QuarantineHandler:
+    """Writes refused messages to Postgres, each source record once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owned: dict[Partition, Owned] = {}
+
+    async def take_over(self, partition: Partition) -> int:
+        """Go on where Postgres is."""
+        taken = await self._context.database.take(partition.topic, partition.partition, self._context.worker)
+        limits = await topic_bounds(self._context.cluster, partition)
+        start = internal_start(partition, limits, "committed", taken.next_offset)
+        self._owned[partition] = Owned(partition, taken.epoch, start)
+        return start
+
+    async def release(self, partition: Partition) -> None:
+        """Forget the partition."""
+        del self._owned[partition]
+
+    def has_work(self) -> bool:
+        """Nothing without records."""
+        return False
+
+    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> Batch:
+        """One row a record."""
+        batch = Batch()
+        for partition, records in taken.items():
+            batch.quarantined.extend(map(quarantine_row, records))
+            owned = self._owned[partition]
+            to_offset = records[-1].offset + 1
+            batch.progress.append(
+                Move(
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    epoch=owned.epoch,
+                    from_offset=owned.committed,
+                    to_offset=to_offset,
+                )
+            )
+            owned.committed = to_offset
+        return batch
+
+    async def commit(self, plan: Batch) -> None:
+        """Write the rows and move progress."""
+        await self._context.database.commit(plan)

@@ -1,0 +1,119 @@
+"""One worker: a Faust app whose agents hand their batches to the stages of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import faust
+import faust.transport.drivers
+import uvloop
+from faust.types import StreamT
+from sinks.postgres.definitions import DefinitionsStore
+
+from domain.identity import Rules
+from sinks.postgres.database import Database
+from streams.agents.company import CompanyHandler
+from streams.agents.leaf import LeafHandler
+from streams.agents.quarantine import QuarantineHandler
+from streams.agents.router import RouterHandler
+from streams.engine.batches import Arrived
+from streams.engine.cluster import Cluster
+from streams.engine.context import Context
+from streams.engine.core import Engine, EngineApp
+from streams.engine.producer import BatchProducer
+from streams.engine.restorer import EngineTable, EngineTableManager
+from streams.engine.stage import Stage
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
+
+SCHEME: Final = "tidemark"
+"""URL scheme of the engine's transport in Faust's registry."""
+
+FETCHED_RECORDS_MAX: Final = 5000
+"""Records that one fetch hands over at most, in all partitions together."""
+
+SESSION_TIMEOUT_S: Final = 10.0
+"""A worker that was killed is missed after so long, and its partitions go to others."""
+
+REBALANCE_TIMEOUT_S: Final = 60.0
+"""How long the group waits for a worker that finishes its cycle: above the engine's own bound for that."""
+
+
+def build_app(settings: Settings, worker: str) -> EngineApp:
+    """The worker's app: agents on every topic, the tables they keep, and the engine under them. Connects to nothing."""
+    faust.transport.drivers.TRANSPORTS.aliases.setdefault(SCHEME, "streams.engine.transport:BatchTransport")
+    app = EngineApp(
+        settings.app_id,
+        broker=f"{SCHEME}://{settings.bootstrap_servers.replace(',', ';')}",
+        datadir=str(settings.data_dir),
+        store="memory://",
+        Table=EngineTable,
+        TableManager=EngineTableManager,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,
+        web_enabled=False,
+        broker_max_poll_records=FETCHED_RECORDS_MAX,
+        broker_session_timeout=SESSION_TIMEOUT_S,
+        broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
+        broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
+    )
+    cluster = Cluster(settings)
+    database = Database(settings)
+    definitions = DefinitionsStore(database)
+    outgoing = BatchProducer(cluster)
+    context = Context(
+        settings=settings,
+        rules=Rules.of(settings),
+        cluster=cluster,
+        database=database,
+        definitions=definitions,
+        outgoing=outgoing,
+        state_dir=settings.data_dir / "state",
+        worker=worker,
+    )
+    records_max = settings.cycle_records_max
+    router = Stage("router", RouterHandler(context), cycle_records_max=records_max)
+    leaf = Stage("leaf", LeafHandler(context), cycle_records_max=records_max)
+    company = Stage("company", CompanyHandler(context), cycle_records_max=records_max)
+    quarantine = Stage("quarantine", QuarantineHandler(context), cycle_records_max=records_max)
+    engine = Engine(
+        app,
+        cluster,
+        {
+            **dict.fromkeys(settings.source_topics, router),
+            settings.leaves_topic: leaf,
+            settings.companies_topic: company,
+            settings.quarantine_topic: quarantine,
+        },
+        [database, outgoing, definitions],
+    )
+    definitions.on_change(leaf.wake)
+    definitions.on_change(company.wake)
+    for name in ("leaves", "seen", "companies"):
+        app.Table(name)
+
+    async def hand_over(stream: StreamT[Arrived]) -> None:
+        async for batch in stream:
+            engine.arrived(batch)
+
+    for stage, topics in (
+        (router, settings.source_topics),
+        (leaf, (settings.leaves_topic,)),
+        (company, (settings.companies_topic,)),
+        (quarantine, (settings.quarantine_topic,)),
+    ):
+        topic = app.topic(*topics, key_serializer="raw", value_serializer="raw", acks=False)
+        app.agent(topic, name=stage.name)(hand_over)
+
+    return app
+
+
+def run_worker(settings: Settings, worker: str) -> None:
+    """Run one worker until it is told to stop (SIGTERM, SIGINT); ends the process."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = build_app(settings, worker)
+    faust.Worker(app, loop=loop, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()

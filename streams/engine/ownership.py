@@ -1,0 +1,139 @@
+"""Taking a partition over: fence the older owner, restore its state, and find where to go on.
+
+S is the position up to which local state and changelog have applied the input topic, P the one up to which Postgres
+holds its rows. Both are exact, they may differ by what a crash cut short, and reading goes on from the lesser:
+records in [P, S) are in the state already and only have their rows made again; records in [S, P) have their rows and
+are applied to the state only.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+
+from contracts.errors import PositionError
+from sinks.postgres.batch import Batch, Move
+from streams.engine.cluster import bounds
+from streams.engine.producer import BatchProducer
+from streams.engine.restorer import restore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sinks.postgres.progress import Taken
+    from streams.engine.batches import Partition
+    from streams.engine.cluster import Bounds, Cluster
+    from streams.engine.context import Context
+    from streams.engine.restorer import Restored
+    from tables.store import PartitionStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition that this worker owns."""
+
+    partition: Partition
+    epoch: int
+    """Epoch in Postgres: a commit under another one is refused."""
+    committed: int
+    """P, as far as cycles have been decided: the offset from which rows are still to be counted."""
+
+
+@dataclass(slots=True)
+class OwnedState(Owned):
+    """A partition with state: a table's part on local disk, and the only producer that may write its changelogs."""
+
+    store: PartitionStore
+    producer: BatchProducer
+    applied: int
+    """S, as far as cycles have been decided."""
+
+
+async def fence_and_restore(
+    context: Context, partition: Partition, store: PartitionStore, changelogs: Mapping[str, Restored]
+) -> tuple[Taken, BatchProducer]:
+    """Take a partition with state over; returns what Postgres says of it, and the only producer of its changelogs.
+
+    (i) Start the transactional producer, after which the broker refuses the older owner's changelog, and take the
+    epoch in Postgres, after which its rows are refused; (ii) only then read the changelogs' ends, which no longer
+    move, and restore the store up to them.
+    """
+    transactional_id = f"{partition.topic}-{partition.partition}"
+    producer = BatchProducer(context.cluster, transactional_id=transactional_id)
+    await producer.start()
+    try:
+        taken = await context.database.take(partition.topic, partition.partition, context.worker)
+        await restore(context.cluster, store, partition.partition, changelogs)
+    except BaseException:
+        await producer.stop()
+        raise
+    return taken, producer
+
+
+def progress_of(batch: Batch, owned: Owned) -> Move:
+    """The move of a partition in a batch, made if the batch has none yet."""
+    for move in batch.progress:
+        if (move.topic, move.partition) == owned.partition:
+            return move
+    move = Move(*owned.partition, owned.epoch, owned.committed, owned.committed)
+    batch.progress.append(move)
+    return move
+
+
+async def topic_bounds(cluster: Cluster, partition: Partition) -> Bounds:
+    """First and next offset of the partition."""
+    consumer = cluster.consumer()
+    await consumer.start()
+    try:
+        tp = TopicPartition(*partition)
+        return (await bounds(consumer, [tp]))[tp]
+    finally:
+        await consumer.stop()
+
+
+def internal_start(partition: Partition, limits: Bounds, name: str, position: int | None) -> int:
+    """Where to go on in a topic of our own, of which nothing that is still needed is ever deleted.
+
+    Raises PositionError where `position` lies outside: the topic was recreated, cut, or belongs to another cluster.
+    """
+    if position is None:
+        if limits.start > 0:
+            raise PositionError(_outside(partition, limits, f"no {name} position is kept"))
+        return 0
+    if not limits.start <= position <= limits.end:
+        raise PositionError(_outside(partition, limits, f"the {name} position is {position}"))
+    return position
+
+
+def _outside(partition: Partition, limits: Bounds, came: str) -> str:
+    return (
+        f"{partition.topic}/{partition.partition} holds offsets {limits.start} to {limits.end}, but {came}. Expected a "
+        "position within the topic: it was recreated, cut or restored from elsewhere, and nothing is skipped silently. "
+        "Rebuild under a new app_version from the source topics"
+    )
+
+
+def source_start(partition: Partition, limits: Bounds, position: int | None) -> int:
+    """Where to go on in a source topic, whose oldest records its own retention may delete at any time.
+
+    Raises PositionError where `position` lies beyond its end.
+    """
+    if position is None:
+        return limits.start
+    if position > limits.end:
+        raise PositionError(_outside(partition, limits, f"the read position is {position}"))
+    if position < limits.start:
+        log.error(
+            "%s/%d: its retention has deleted %d records that were not read yet (offsets %d to %d); going on behind them",
+            *partition,
+            limits.start - position,
+            position,
+            limits.start - 1,
+        )
+        return limits.start
+    return position

@@ -104,6 +104,12 @@ class ServiceProcess:
         if self.running():
             os.kill(self.pid, signal_number)
 
+    def release(self) -> None:
+        """Let the process outlive this one: it is not waited for any more."""
+        if self._child is not None:
+            self._child.returncode = 0  # what subprocess takes as "no longer mine"; it warns otherwise
+            self._child = None
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end; False when the time is over first."""
         deadline = time.monotonic() + timeout_s

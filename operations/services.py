@@ -156,9 +156,7 @@ async def start_services(
     durability of an embedded Postgres, for tests. Raises ServiceError and its kin, leaving nothing running.
     """
     await check_configured(settings)
-    start = asyncio.ensure_future(
-        asyncio.to_thread(open_services, settings, data_dir, progress=progress, fast=fast)
-    )
+    start = asyncio.ensure_future(asyncio.to_thread(open_services, settings, data_dir, progress=progress, fast=fast))
     try:
         return await asyncio.shield(start)
     except asyncio.CancelledError:
@@ -172,9 +170,7 @@ def open_services(
 ) -> RunningServices:
     """The embedded part of `start_services`, for a caller without an event loop."""
     data_dir = data_dir.resolve()
-    embedded = Embedded(
-        kafka=not settings.bootstrap_servers, postgres=not settings.dsn, fast=fast, progress=progress
-    )
+    embedded = Embedded(kafka=not settings.bootstrap_servers, postgres=not settings.dsn, fast=fast, progress=progress)
     if not (embedded.kafka or embedded.postgres):
         return RunningServices(settings, data_dir, None, embedded)
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -219,9 +215,7 @@ async def check_configured(settings: Settings) -> None:
                 "Check the address, the password and that the server runs."
             ) from error
     if settings.bootstrap_servers:
-        admin = AIOKafkaAdminClient(
-            bootstrap_servers=settings.bootstrap_servers, **aiokafka_security(settings)
-        )
+        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers, **aiokafka_security(settings))
         try:
             async with asyncio.timeout(_REACH_S):
                 await admin.start()

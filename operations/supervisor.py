@@ -148,6 +148,7 @@ async def supervised(
     data_dir.mkdir(parents=True, exist_ok=True)
     with hold(data_dir / "run.lock", "run tidemark up"):
         await asyncio.to_thread(_stop_left_workers, data_dir)
+        run_file(data_dir).unlink(missing_ok=True)
         async with await start_services(settings, data_dir, progress=progress, fast=fast) as services:
             supervisor = Supervisor(data_dir, services, command)
             supervisor.tell("starting")
@@ -165,7 +166,8 @@ async def supervised(
                     watching.cancel()
                     await asyncio.wait([watching])
                 await supervisor.stop(hurry or asyncio.Event())
-        run_file(data_dir).unlink(missing_ok=True)
+                # Services are still up: until they are down too, the lock keeps the next one away.
+                run_file(data_dir).unlink(missing_ok=True)
 
 
 async def run_supervisor(
@@ -260,12 +262,11 @@ def start_detached(
     while time.monotonic() < deadline:
         state = find_running(data_dir)
         if state is not None and state.supervisor.pid == process.pid and state.phase == "running":
+            process.release()
             return state
         if not process.running():
             code = process.exit_code()
-            raise ServiceError(
-                f"expected tidemark up to run; it ended with {code}, see {path}:\n{log_tail(path)}"
-            )
+            raise ServiceError(f"expected tidemark up to run; it ended with {code}, see {path}:\n{log_tail(path)}")
         time.sleep(_POLL_S)
     process.stop(WORKER_STOP_S)
     raise StartTimeoutError(

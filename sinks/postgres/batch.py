@@ -1,0 +1,167 @@
+"""What one cycle writes to Postgres: rows, and the moves of the partitions they came from."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from contracts.rows import (
+    AudienceChange,
+    AudienceMembership,
+    Company,
+    CompanyMember,
+    Counters,
+    EventOccurrence,
+    Identity,
+    PageView,
+    Profile,
+    Quarantined,
+)
+
+_ONLY_COUNTS: Final = ("read", "applied", "duplicate", "refused")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One partition's step from one offset to the next, and what was counted on the way."""
+
+    topic: str
+    partition: int
+    epoch: int
+    """As taken by `progress.take`."""
+    from_offset: int
+    """Where the last committed step ended; at the first step, where the owner began."""
+    to_offset: int
+    """The offset of the next record to be read."""
+    definitions_version: int = 0
+    """Every typed row of the partition is made with this version of the definitions, or a newer one."""
+    read: int = 0
+    applied: int = 0
+    duplicate: int = 0
+    refused: int = 0
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    """By kind, in this step."""
+    source_highs: Mapping[str, int] = field(default_factory=dict)
+    """The highest source offset seen so far by `topic/partition`, of those that changed."""
+    last_record_time_us: int | None = None
+    last_record_checksum: int | None = None
+
+    def __post_init__(self) -> None:
+        # A step that goes nowhere could not be told from its repetition after an unknown outcome.
+        still = self.from_offset == self.to_offset
+        if self.from_offset > self.to_offset or (
+            still and (self.warnings or any(getattr(self, name) for name in _ONLY_COUNTS))
+        ):
+            raise ValueError(
+                f"expected a step forward, or one in place that counts nothing; got {self.from_offset} to "
+                f"{self.to_offset} of {self.topic}/{self.partition}"
+            )
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+    def staged(self) -> tuple[Any, ...]:
+        """Return the move as `staged_move`."""
+        return (
+            self.topic,
+            self.partition,
+            self.epoch,
+            self.from_offset,
+            self.to_offset,
+            self.definitions_version,
+            self.read,
+            self.applied,
+            self.duplicate,
+            self.refused,
+            msgspec.json.encode(dict(self.warnings)).decode(),
+            msgspec.json.encode(dict(self.source_highs)).decode(),
+            self.last_record_time_us,
+            self.last_record_checksum,
+        )
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one cycle.
+
+    A profile stands in `counters` or in `profiles`, never in both. Positions are offsets of the last record that
+    was applied to the row's leaf or company.
+    """
+
+    page_views: list[PageView] = field(default_factory=list)
+    occurrences: list[EventOccurrence] = field(default_factory=list)
+    counters: list[tuple[Counters, int]] = field(default_factory=list)
+    """With positions."""
+    profiles: list[tuple[Profile, int]] = field(default_factory=list)
+    """With positions."""
+    identities: list[Identity] = field(default_factory=list)
+    """The last row of a leaf holds."""
+    companies: list[tuple[Company, int]] = field(default_factory=list)
+    """With positions."""
+    company_members: list[CompanyMember] = field(default_factory=list)
+    audience_memberships: list[tuple[AudienceMembership, str]] = field(default_factory=list)
+    """With the messageId, which breaks ties of `changed_at`."""
+    audience_changes: list[AudienceChange] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    progress: list[Move] = field(default_factory=list)
+    definitions_version: int = 0
+    """The version of the definitions that the typed rows were made with."""
+
+    def without(self, refused: "Iterable[Refused]") -> "Batch":
+        """Return the batch less some of its rows."""
+        left_out: dict[str, set[int]] = {}
+        for each in refused:
+            left_out.setdefault(each.table, set()).add(each.place)
+        rest: dict[str, Any] = {
+            table: [row for place, row in enumerate(getattr(self, table)) if place not in places]
+            for table, places in left_out.items()
+        }
+        return replace(self, **rest)
+
+
+class Refused(NamedTuple):
+    """A row that Postgres will never take."""
+
+    table: str
+    """The field of `Batch` that it stood in."""
+    place: int
+    """Its index there."""
+    row: Any
+    """As it stood there."""
+    error: str
+    """SQLSTATE and message."""
+
+
+TABLES: Final = tuple(each.name for each in fields(Batch) if each.name not in {"progress", "definitions_version"})
+"""The fields of `Batch` that hold rows, in the order in which `merge_batch` takes them."""
+
+
+def staged(table: str, rows: list[Any], version: int) -> list[tuple[Any, ...]]:
+    """Return rows of one field of `Batch` as `merge_batch` takes them; `version` is that of the definitions."""
+    match table:
+        case "counters":
+            return [(*row, position, version) for row, position in rows]
+        case "profiles":
+            return [
+                (
+                    row.profile_id,
+                    row.user_id,
+                    row.page_views,
+                    row.first_seen,
+                    row.last_seen,
+                    *row.fields,
+                    row.attributes,
+                    position,
+                    version,
+                )
+                for row, position in rows
+            ]
+        case "companies":
+            return [(row.company_id, *row.fields, row.attributes, position, version) for row, position in rows]
+        case "audience_memberships":
+            return [(*row, message_id) for row, message_id in rows]
+        case _:
+            return rows

@@ -1,0 +1,106 @@
+"""Who owns a partition, and up to which offset its rows are in Postgres."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from contracts.errors import ServiceError
+from sinks.postgres.database import Connection, fetch
+from sinks.postgres.statements import statement
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT_MS: Final = 2_000
+"""How long a takeover waits for the former owner's merge to end; it takes some tens of milliseconds."""
+
+ATTEMPTS: Final = 5
+"""Takeovers tried, each after ending the session in the way: one is enough unless Postgres itself is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The row of one partition."""
+
+    topic: str
+    partition: int
+    epoch: int
+    owner: str
+    next_offset: int | None
+    """The offset of the first record whose rows are not in Postgres; None before the first commit."""
+    definitions_version: int
+    read: int
+    applied: int
+    duplicate: int
+    refused: int
+    warnings: Mapping[str, int]
+    source_highs: Mapping[str, int]
+    last_record_time_us: int | None
+    last_record_checksum: int | None
+
+
+async def take(
+    connection: Connection,
+    app_version: str,
+    topic: str,
+    partition: int,
+    owner: str,
+    *,
+    lock_wait_ms: int = LOCK_WAIT_MS,
+) -> Progress:
+    """Become the owner of a partition and return where it stands; whoever had it is fenced from now on.
+
+    Waits `lock_wait_ms` for a merge of the former owner, then ends his session and tries again. `connection` is
+    not in a transaction. Raises ServiceError when the way stays barred, and what asyncpg raises.
+    """
+    key = (app_version, topic, partition)
+    for _ in range(ATTEMPTS):
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = {int(lock_wait_ms)}")
+                return _progress(await connection.fetchrow(statement("take"), *key, owner))
+        except asyncpg.LockNotAvailableError:
+            await _end_owner(connection, key)
+    raise ServiceError(
+        f"expected to take {topic}/{partition} within {ATTEMPTS} x {lock_wait_ms} ms; a session of Postgres holds "
+        "its row of progress. Look for it in pg_stat_activity and end it with pg_terminate_backend"
+    )
+
+
+async def _end_owner(connection: Connection, key: tuple[str, str, int]) -> None:
+    try:
+        ended = await connection.fetchval(statement("end_owner"), *key)
+    except asyncpg.InsufficientPrivilegeError as error:
+        log.warning("cannot end the session of the former owner of %s/%s: %s", key[1], key[2], error)
+        return
+    if ended:
+        log.warning("ended the session of the former owner of %s/%s: it held a lock for too long", key[1], key[2])
+
+
+async def read_progress(connection: Connection, app_version: str) -> dict[tuple[str, int], Progress]:
+    """Return the progress of every partition of an app version by topic and partition."""
+    rows = await fetch(connection, statement("read_progress"), app_version)
+    return {(row["topic"], row["partition"]): _progress(row) for row in rows}
+
+
+def _progress(row: asyncpg.Record) -> Progress:
+    (topic, partition, epoch, owner, next_offset, version, read, applied, duplicate, refused) = tuple(row)[:10]
+    return Progress(
+        topic,
+        partition,
+        epoch,
+        owner,
+        next_offset,
+        version,
+        read,
+        applied,
+        duplicate,
+        refused,
+        msgspec.json.decode(row["warnings"], type=dict[str, int]),
+        msgspec.json.decode(row["source_highs"], type=dict[str, int]),
+        row["last_record_time"],
+        row["last_record_checksum"],
+    )

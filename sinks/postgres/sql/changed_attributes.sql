@@ -1,0 +1,1 @@
+select scope, name, type, choices from attribute_definitions where version > $1 order by scope, name

@@ -1,0 +1,1 @@
+select name from event_definitions where version > $1 order by name

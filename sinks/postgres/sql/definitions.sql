@@ -1,0 +1,1 @@
+select scope, name, type, choices, source from attribute_definitions order by scope, name

@@ -1,0 +1,1 @@
+select reason, count(*) from quarantine group by reason order by reason

@@ -1,0 +1,49 @@
+"""Where a message came from, and what travels on the leaves topic: header names and kinds."""
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+API_KEY_HEADER: Final = "tidemark-api-key"
+"""On source topics: the API key of the sender (SEMANTICS S11)."""
+
+ORIGIN_HEADER: Final = "tidemark-origin"
+"""On the leaves topic: the packed `Origin` of the source record."""
+
+KIND_HEADER: Final = "tidemark-kind"
+"""On the leaves topic: one of the kinds below. A record without it is a `MESSAGE`."""
+
+MESSAGE: Final = b"message"
+"""The raw bytes of one Segment message."""
+CLAIM: Final = b"claim"
+"""A user leaf's claim of the anonymous leaf that is the record's key (SEMANTICS S1)."""
+CONTRIBUTION: Final = b"contribution"
+"""An anonymous leaf's own facts, to its owner that is the record's key; empty facts withdraw it."""
+UNCLAIM: Final = b"unclaim"
+"""An operator's act on a pair of leaves (SEMANTICS S1)."""
+
+_HEAD: Final = Struct(">iqq")
+
+
+class Origin(NamedTuple):
+    """The source record that a message was read from. A redrive and the leaves topic keep it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    """Kafka's time of the source record, milliseconds since 1970-01-01 UTC."""
+
+    def pack(self) -> bytes:
+        """Return the bytes of a header: partition, offset and time as big-endian integers, then the topic."""
+        return _HEAD.pack(self.partition, self.offset, self.timestamp_ms) + self.topic.encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "Origin":
+        """Read what `pack` made.
+
+        Raises `ValueError` when the bytes are not an origin.
+        """
+        if len(data) <= _HEAD.size:
+            raise ValueError(f"an origin has more than {_HEAD.size} bytes, this has {len(data)}")
+        partition, offset, timestamp_ms = _HEAD.unpack_from(data)
+        return cls(data[_HEAD.size :].decode(), partition, offset, timestamp_ms)

@@ -1,0 +1,132 @@
+"""Whose a message is: leaf keys, blocked ids, claims, and the router's fast path to a leaf (SEMANTICS S1)."""
+
+from collections.abc import Iterable
+from typing import Any, Final, final
+
+import msgspec
+
+from contracts.outcomes import Reason, Refusal, WarningKind
+from domain.decoding import Json, decode, json_type
+from domain.names import bounded, id_text
+
+CALL_TYPES: Final = frozenset({"identify", "page", "screen", "track", "group", "alias"})
+
+USER: Final = "user:"
+ANONYMOUS: Final = "anon:"
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What an operator decides about the reading of messages."""
+
+    blocked_ids: frozenset[str]
+    """Ids that are nobody's, in lower case. Empty: no id is blocked, not even zeros and dashes."""
+    max_message_bytes: int
+    """Greater messages are refused as `too_large`."""
+    future_tolerance_us: int
+    """How far after its receipt an event may lie, in microseconds."""
+
+    @classmethod
+    def of(cls, blocked_ids: Iterable[str], max_message_bytes: int, future_tolerance_s: int) -> "Rules":
+        """Make rules of settings as people write them."""
+        return cls(frozenset(map(str.lower, blocked_ids)), max_message_bytes, future_tolerance_s * 1_000_000)
+
+    def is_blocked(self, text: str) -> bool:
+        """Whether a stripped id is nobody's: only zeros and dashes, or in the list, plain or in quotes."""
+        if not self.blocked_ids:
+            return False
+        if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2:
+            text = text[1:-1]
+        return text.lower() in self.blocked_ids or not text.strip("0-")
+
+
+@final
+class Routed(msgspec.Struct, frozen=True, gc=False):
+    """A message whose leaf is known; whether it can be applied is found out there."""
+
+    leaf: str
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False):
+    """Whose a message is."""
+
+    leaf: str | None
+    """None when neither id is usable."""
+    claim: str | None
+    """The anonymous leaf that the message claims for its user leaf."""
+
+
+class _Head(msgspec.Struct, rename={"user_id": "userId", "anonymous_id": "anonymousId"}):
+    """The part of a message that routing needs."""
+
+    type: str = ""
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+_decode_head: Final = msgspec.json.Decoder(_Head).decode
+
+
+def read_identity(user_id: Json, anonymous_id: Json, rules: Rules, warnings: list[WarningKind]) -> Identity:
+    """Return the leaf of a message with these raw ids, and its claim; add to `warnings` what was odd about them."""
+    user = _usable(user_id, rules, warnings, WarningKind.BLOCKED_USER_ID, WarningKind.INVALID_USER_ID)
+    anonymous = _usable(
+        anonymous_id, rules, warnings, WarningKind.BLOCKED_ANONYMOUS_ID, WarningKind.INVALID_ANONYMOUS_ID
+    )
+    if not user:
+        return Identity(ANONYMOUS + bounded(anonymous) if anonymous else None, None)
+    return Identity(USER + bounded(user), ANONYMOUS + bounded(anonymous) if anonymous else None)
+
+
+def _usable(
+    value: Json, rules: Rules, warnings: list[WarningKind], blocked: WarningKind, invalid: WarningKind
+) -> str | None:
+    text = id_text(value)
+    if not text:
+        if text is None:
+            warnings.append(invalid)
+        return None
+    if rules.is_blocked(text):
+        warnings.append(blocked)
+        return None
+    return text
+
+
+def read_type(payload: dict[str, Any]) -> str | Refusal:
+    """Return the type of a decoded message, or refuse it with `unknown_type`."""
+    kind = payload.get("type")
+    if type(kind) is str and kind in CALL_TYPES:
+        return kind
+    came = repr(kind[:100]) if type(kind) is str else json_type(kind)
+    return Refusal(Reason.UNKNOWN_TYPE, f"expected `type` to be one of {', '.join(sorted(CALL_TYPES))}, came {came}")
+
+
+def no_identity() -> Refusal:
+    """Refuse a message that is nobody's."""
+    return Refusal(Reason.NO_IDENTITY, "expected a usable `userId` or `anonymousId`, came neither")
+
+
+def route(value: bytes | None, rules: Rules) -> Routed | Refusal:
+    """Return the leaf that a record belongs to, or why it has none.
+
+    Decodes no more than type and ids where these suffice; whatever else is wrong with the message is found out when
+    it is interpreted. Where they do not, the whole message is decoded, so that the reason is the first of SEMANTICS
+    S12's order. The leaf is always the one that `interpret` finds.
+    """
+    if value and len(value) <= rules.max_message_bytes and b"\\u0000" not in value:
+        try:
+            head = _decode_head(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+        else:
+            if head.type in CALL_TYPES:
+                leaf = read_identity(head.user_id, head.anonymous_id, rules, []).leaf
+                if leaf is not None:
+                    return Routed(leaf)
+    payload = decode(value, rules.max_message_bytes)
+    if type(payload) is Refusal:
+        return payload
+    kind = read_type(payload)
+    if type(kind) is Refusal:
+        return kind
+    leaf = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, []).leaf
+    return no_identity() if leaf is None else Routed(leaf)

@@ -1,0 +1,66 @@
+"""Newest wins, field by field, with the two raw values that a field keeps (SEMANTICS S5, S6).
+
+Taking values in any order, with repetitions, leads to the same slot: the newest of all, and the newest that converts.
+"""
+
+from collections.abc import Mapping
+
+from contracts.definitions import STRING, AttributeType, Definition
+from contracts.records import Fallback, Kept, Slot
+from domain.conversion import UNCONVERTIBLE, convert_kept, converts, json_text
+
+
+def is_newer(value: Kept, at: int, message_id: str, than: Slot | Fallback) -> bool:
+    """Whether a value comes after another: by event time, then messageId.
+
+    One message cannot say two things of one field; should two values come with the same stamp all the same (two
+    leaves of one profile, a reused messageId), the greater JSON text is the newer, so that order never matters.
+    """
+    if at != than.at:
+        return at > than.at
+    if message_id != than.message_id:
+        return message_id > than.message_id
+    return json_text(value) > json_text(than.value)
+
+
+def taken(old: Slot | None, value: Kept, at: int, message_id: str, definition: Definition = STRING) -> Slot:
+    """Return a slot that has also seen this value; `old` itself where that changes nothing."""
+    if old is None:
+        return Slot(value, at, message_id)
+    if definition.type is AttributeType.STRING:
+        return Slot(value, at, message_id) if is_newer(value, at, message_id, old) else old
+    if is_newer(value, at, message_id, old):
+        if converts(value, definition):
+            return Slot(value, at, message_id)
+        return Slot(value, at, message_id, _newest_that_converts(old, definition))
+    if converts(old.value, definition) or not converts(value, definition):
+        return old
+    if old.fallback is None or is_newer(value, at, message_id, old.fallback):
+        return Slot(old.value, old.at, old.message_id, Fallback(value, at, message_id))
+    return old
+
+
+def _newest_that_converts(slot: Slot, definition: Definition) -> Fallback | None:
+    if converts(slot.value, definition):
+        return Fallback(slot.value, slot.at, slot.message_id)
+    if slot.fallback is not None and converts(slot.fallback.value, definition):
+        return slot.fallback
+    return None
+
+
+def typed(slot: Slot, definition: Definition = STRING) -> object:
+    """Return the value that holds under a definition; None where the field is removed or nothing converts."""
+    value = convert_kept(slot.value, definition)
+    if value is UNCONVERTIBLE:
+        value = None if slot.fallback is None else convert_kept(slot.fallback.value, definition)
+    return None if value is UNCONVERTIBLE else value
+
+
+def typed_all(slots: Mapping[str, Slot], definitions: Mapping[str, Definition]) -> dict[str, object]:
+    """Return the typed values of all fields that have one; a field without a definition is text."""
+    values: dict[str, object] = {}
+    for name, slot in slots.items():
+        value = typed(slot, definitions.get(name, STRING))
+        if value is not None:
+            values[name] = value
+    return values

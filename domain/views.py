@@ -1,0 +1,72 @@
+"""What a page or screen call records (SEMANTICS S7)."""
+
+from typing import Any, final
+
+import msgspec
+
+from contracts import rows
+from contracts.outcomes import Refusal, WarningKind
+from domain.conversion import json_text
+from domain.shapes import part, read_object
+
+
+@final
+class View(msgspec.Struct, frozen=True, gc=False):
+    """A `page` or `screen` call: nothing about it depends on state or definitions, so it is its row."""
+
+    row: rows.PageView
+
+
+def read_view(
+    payload: dict[str, Any],
+    context: dict[str, Any],
+    warnings: list[WarningKind],
+    *,
+    kind: str,
+    leaf: str,
+    message_id: str,
+    at: int,
+) -> View | Refusal:
+    """Read a page or screen call; refused with `invalid_field` when `properties` is neither an object nor absent."""
+    properties = read_object(payload, "properties")
+    if type(properties) is Refusal:
+        return properties
+    page = part(context, "page", warnings)
+    name = payload.get("name")
+    if type(name) is not str:
+        if name is not None:
+            warnings.append(WarningKind.WRONG_SHAPE)
+        name = _text(properties, "name", warnings)
+    return View(
+        rows.PageView(
+            message_id,
+            leaf,
+            kind,
+            at,
+            _text_or(properties, page, "url", warnings),
+            _text_or(properties, page, "path", warnings),
+            _text_or(properties, page, "title", warnings),
+            _text_or(properties, page, "referrer", warnings),
+            name,
+            json_text(properties),
+        )
+    )
+
+
+def _text_or(properties: dict[str, Any], page: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:
+    """Return a property that is text, also the empty one; else what the context has, where that is not empty."""
+    value = properties.get(key)
+    if type(value) is str:
+        return value
+    if value is not None:
+        warnings.append(WarningKind.WRONG_SHAPE)
+    return _text(page, key, warnings) or None
+
+
+def _text(of: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:
+    value = of.get(key)
+    if type(value) is str:
+        return value
+    if value is not None:
+        warnings.append(WarningKind.WRONG_SHAPE)
+    return None

@@ -136,17 +136,13 @@ def _service(address: str, pid: int | None, *, alive: bool) -> ServiceStatus:
     if pid is not None:
         return ServiceStatus(address, embedded=True, pid=pid, state="running" if alive else "orphaned")
     configured = alive and bool(address)
-    return ServiceStatus(
-        address, embedded=not configured, pid=None, state="configured" if configured else "stopped"
-    )
+    return ServiceStatus(address, embedded=not configured, pid=None, state="configured" if configured else "stopped")
 
 
 def _worker(worker: WorkerState, *, alive: bool) -> WorkerStatus:
     process = worker.process.find() if worker.process else None
     if process is None:
-        phase: WorkerPhase | Literal["orphaned"] = (
-            "waiting" if alive and worker.state != "stopped" else "stopped"
-        )
+        phase: WorkerPhase | Literal["orphaned"] = "waiting" if alive and worker.state != "stopped" else "stopped"
     else:
         phase = worker.state if alive else "orphaned"
     return WorkerStatus(

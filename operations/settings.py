@@ -115,8 +115,7 @@ def _require_known(name: str, source: str) -> None:
     near = difflib.get_close_matches(name, _FIELDS, n=1)
     raise SettingError(
         name,
-        "there is no such setting"
-        + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_FIELDS)}"),
+        "there is no such setting" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_FIELDS)}"),
         source,
     )
 

@@ -86,8 +86,7 @@ def server_home(data_dir: Path, account: Account | None) -> Path:
         return home.resolve()
     if home.is_symlink():
         raise ServiceError(
-            f"{home} points to {home.readlink()}, which is gone. Bring it back, or remove "
-            "the link to begin anew."
+            f"{home} points to {home.readlink()}, which is gone. Bring it back, or remove the link to begin anew."
         )
     if account is None or can_enter(data_dir, account):
         home.mkdir(mode=0o700)

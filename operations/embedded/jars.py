@@ -198,9 +198,7 @@ def _print_pins() -> None:
         for endpoint in COORDINATES
         for artifact in jgo.resolve(endpoint)
     }
-    sys.stdout.write(
-        "# The embedded Kafka: coordinates, SHA-256, bytes. By: python -m operations.embedded.jars\n"
-    )
+    sys.stdout.write("# The embedded Kafka: coordinates, SHA-256, bytes. By: python -m operations.embedded.jars\n")
     with tempfile.TemporaryDirectory() as scratch:
         for coordinates in sorted(found):
             path = _download(Jar(coordinates, "", 0), Path(scratch), lambda _count: None)

@@ -26,9 +26,7 @@ def find_java(java_home: str) -> Path:
             raise SettingError("java_home", f"expected a directory with bin/java; {java} does not exist")
         major = _major(java)
         if major < _JAVA_MAJOR_LEAST:
-            raise SettingError(
-                "java_home", f"expected Java {_JAVA_MAJOR_LEAST} or newer; {java} is Java {major}"
-            )
+            raise SettingError("java_home", f"expected Java {_JAVA_MAJOR_LEAST} or newer; {java} is Java {major}")
         return java
     java = _bundled()
     _major(java)
@@ -57,9 +55,7 @@ def _major(java: Path) -> int:
             "Set TIDEMARK_JAVA_HOME to a Java 17 or newer that does."
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise ServiceError(
-            f"expected '{java} -version' to answer within {_ANSWER_S:.0f} s; it did not"
-        ) from error
+        raise ServiceError(f"expected '{java} -version' to answer within {_ANSWER_S:.0f} s; it did not") from error
     match = _VERSION.search(answer.stderr)
     if answer.returncode != 0 or match is None:
         raise WrongArchitectureError(

@@ -136,9 +136,7 @@ def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...
     # Java reads file names in the encoding of the locale.
     env = {**os.environ, "LC_ALL": "C.UTF-8"}
     _format(command, state, home, env)
-    return ServiceProcess.spawn(
-        [*command, "kafka.Kafka", str(properties)], kafka_log(data_dir), env=env, cwd=home
-    )
+    return ServiceProcess.spawn([*command, "kafka.Kafka", str(properties)], kafka_log(data_dir), env=env, cwd=home)
 
 
 def _properties(state: KafkaState, log_dir: Path) -> str:
@@ -183,9 +181,7 @@ def _await_round_trip(state: KafkaState, process: ServiceProcess, log: Path) -> 
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if not process.running():
-            raise _failure(
-                f"expected Kafka to run; it ended with {process.exit_code()}, see {log}", log_tail(log)
-            )
+            raise _failure(f"expected Kafka to run; it ended with {process.exit_code()}, see {log}", log_tail(log))
         try:
             asyncio.run(_round_trip(state.bootstrap_servers, state.port))
         except (KafkaError, OSError, TimeoutError):

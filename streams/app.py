@@ -9,19 +9,14 @@ import faust
 import faust.transport.drivers
 import uvloop
 from faust.types import StreamT
-from sinks.postgres.definitions import DefinitionsStore
 
-from domain.identity import Rules
-from sinks.postgres.database import Database
 from streams.agents.company import CompanyHandler
 from streams.agents.leaf import LeafHandler
 from streams.agents.quarantine import QuarantineHandler
 from streams.agents.router import RouterHandler
 from streams.engine.batches import Arrived
-from streams.engine.cluster import Cluster
 from streams.engine.context import Context
 from streams.engine.core import Engine, EngineApp
-from streams.engine.producer import BatchProducer
 from streams.engine.restorer import EngineTable, EngineTableManager
 from streams.engine.stage import Stage
 
@@ -60,20 +55,7 @@ def build_app(settings: Settings, worker: str) -> EngineApp:
         broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
     )
-    cluster = Cluster(settings)
-    database = Database(settings)
-    definitions = DefinitionsStore(database)
-    outgoing = BatchProducer(cluster)
-    context = Context(
-        settings=settings,
-        rules=Rules.of(settings),
-        cluster=cluster,
-        database=database,
-        definitions=definitions,
-        outgoing=outgoing,
-        state_dir=settings.data_dir / "state",
-        worker=worker,
-    )
+    context = Context(settings, worker)
     records_max = settings.cycle_records_max
     router = Stage("router", RouterHandler(context), cycle_records_max=records_max)
     leaf = Stage("leaf", LeafHandler(context), cycle_records_max=records_max)
@@ -81,17 +63,16 @@ def build_app(settings: Settings, worker: str) -> EngineApp:
     quarantine = Stage("quarantine", QuarantineHandler(context), cycle_records_max=records_max)
     engine = Engine(
         app,
-        cluster,
+        context,
         {
             **dict.fromkeys(settings.source_topics, router),
             settings.leaves_topic: leaf,
             settings.companies_topic: company,
             settings.quarantine_topic: quarantine,
         },
-        [database, outgoing, definitions],
     )
-    definitions.on_change(leaf.wake)
-    definitions.on_change(company.wake)
+    context.definitions.on_change(leaf.wake)
+    context.definitions.on_change(company.wake)
     for name in ("leaves", "seen", "companies"):
         app.Table(name)
 

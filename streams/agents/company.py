@@ -16,7 +16,7 @@ from streams.engine.ownership import (
     OwnedState,
     fence_and_restore,
     internal_start,
-    progress_of,
+    note_remade,
     topic_bounds,
 )
 from streams.engine.producer import Outgoing
@@ -66,6 +66,7 @@ class CompanyHandler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._writer = context.writer("company")
         self._owned: dict[Partition, CompanyPartition] = {}
         self._under_way: list[CompanyPlan] = []
         """Plans whose changes the stores do not hold yet, the oldest first."""
@@ -113,6 +114,7 @@ class CompanyHandler:
         """Every company that was touched, and its row."""
         plan = CompanyPlan(now_ms())
         definitions = self._context.definitions.current
+        plan.batch.definitions_version = definitions.version
         for partition, records in taken.items():
             owned = self._owned[partition]
             updates = [state.decode_update(record.value) for record in records]
@@ -122,7 +124,15 @@ class CompanyHandler:
             await asyncio.sleep(0)
             to_offset = records[-1].offset + 1
             plan.batch.companies.extend((company_row(name, kept[name], definitions), to_offset) for name in kept)
-            plan.batch.progress.append(Move(*partition, owned.epoch, owned.committed, max(owned.committed, to_offset)))
+            plan.batch.progress.append(
+                Move(
+                    *partition,
+                    owned.epoch,
+                    owned.committed,
+                    max(owned.committed, to_offset),
+                    definitions_version=owned.definitions_version,
+                )
+            )
             owned.applied, owned.committed = max(owned.applied, to_offset), max(owned.committed, to_offset)
             plan.changes.append((owned, kept, owned.applied))
         for owned in self._owned.values():
@@ -161,13 +171,13 @@ class CompanyHandler:
         owned.remade_to = keys[-1] if len(keys) == REMADE_COMPANIES_MAX else None
         if owned.remade_to is None:
             owned.definitions_version = definitions.version
-            progress_of(plan.batch, owned).definitions_version = definitions.version
+            note_remade(plan.batch, owned, definitions.version)
 
     async def commit(self, plan: CompanyPlan) -> None:
         """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
         async with asyncio.TaskGroup() as group:
             logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        await self._context.database.commit(plan.batch)
+        await self._writer.commit(plan.batch)
         for (owned, _, _), task in zip(plan.changes, logged, strict=True):
             pairs, positions = task.result()
             owned.store.apply([(companies.FAMILY, pairs)], positions)

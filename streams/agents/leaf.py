@@ -25,7 +25,7 @@ from streams.engine.ownership import (
     OwnedState,
     fence_and_restore,
     internal_start,
-    progress_of,
+    note_remade,
     topic_bounds,
 )
 from streams.engine.producer import Outgoing
@@ -82,6 +82,7 @@ class LeafHandler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._writer = context.writer("leaf")
         self._owned: dict[Partition, LeafPartition] = {}
         self._under_way: list[LeafPlan] = []
         """Plans whose changes the stores do not hold yet, the oldest first."""
@@ -142,6 +143,7 @@ class LeafHandler:
                 await asyncio.sleep(0)
             read.append((self._owned[partition], items))
         definitions = await self._defined(item.call for _, items in read for item in items if item.call is not None)
+        plan.batch.definitions_version = definitions.version
         for owned, items in read:
             await self._decide_partition(owned, items, definitions, plan)
         for owned in self._owned.values():
@@ -174,13 +176,12 @@ class LeafHandler:
     ) -> None:
         owned.seen.rotate(plan.decided_ms)
         to_offset = items[-1].record.offset + 1
-        move = Move(*owned.partition, owned.epoch, owned.committed, max(owned.committed, to_offset))
         cycle = LeafCycle(
             self._context.settings,
             definitions,
             self._load(owned, items),
             applied=owned.applied,
-            move=move,
+            committed=owned.committed,
             highs=owned.highs,
             batch=plan.batch,
             outgoing=plan.outgoing,
@@ -189,10 +190,23 @@ class LeafHandler:
             for item in items[begin : begin + YIELD_EVERY]:
                 cycle.take(item)
             await asyncio.sleep(0)
-        cycle.finish(to_offset)
-        owned.applied, owned.committed = cycle.changes.applied, move.to_offset
+        counts = cycle.finish(to_offset)
+        committed = max(owned.committed, to_offset)
+        plan.batch.progress.append(
+            Move(
+                *owned.partition,
+                owned.epoch,
+                owned.committed,
+                committed,
+                definitions_version=owned.definitions_version,
+                applied=counts.applied,
+                duplicate=counts.duplicate,
+                warnings=counts.warnings,
+                source_highs=counts.source_highs,
+            )
+        )
+        owned.applied, owned.committed = cycle.changes.applied, committed
         plan.changes.append((owned, cycle.changes))
-        plan.batch.progress.append(move)
 
     def _load(self, owned: LeafPartition, items: Sequence[Item]) -> Loaded:
         """All state that these items need: from the cycles under way, and else from the store."""
@@ -263,7 +277,7 @@ class LeafHandler:
         owned.remade_to = keys[-1] if len(keys) == REMADE_PROFILES_MAX else None
         if owned.remade_to is None:
             owned.definitions_version = definitions.version
-            progress_of(plan.batch, owned).definitions_version = definitions.version
+            note_remade(plan.batch, owned, definitions.version)
 
     async def commit(self, plan: LeafPlan) -> None:
         """Make a cycle so.
@@ -277,7 +291,7 @@ class LeafHandler:
         await self._context.outgoing.send(plan.outgoing)
         async with asyncio.TaskGroup() as group:
             logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        await self._context.database.commit(plan.batch)
+        await self._writer.commit(plan.batch)
         for (owned, _), task in zip(plan.changes, logged, strict=True):
             stored, positions = task.result()
             owned.store.apply(stored, positions)

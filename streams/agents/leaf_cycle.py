@@ -11,18 +11,18 @@ from contracts import records as state
 from contracts import rows
 from contracts.outcomes import Reason, Refusal
 from domain import leaf as leaves
-from sinks.postgres.batch import Batch, Move
+from sinks.postgres.batch import Batch
 from streams.agents.quarantine import quarantined
 from streams.engine.context import partition_of
 from streams.engine.producer import Outgoing
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
-    from domain.calls import Call
 
     from contracts.definitions import Definitions
     from contracts.origins import Origin
     from contracts.settings import Settings
+    from domain.calls import Call
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,17 @@ class Changes:
     seen: dict[bytes, int] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Counts:
+    """What a cycle counted in one partition."""
+
+    applied: int = 0
+    duplicate: int = 0
+    warnings: Counter[str] = field(default_factory=Counter)
+    source_highs: dict[str, int] = field(default_factory=dict)
+    """Greatest source offsets, of the source partitions where they changed."""
+
+
 class LeafCycle:
     """One cycle of one partition, record after record; then `finish`.
 
@@ -73,12 +84,12 @@ class LeafCycle:
         loaded: Loaded,
         *,
         applied: int,
-        move: Move,
+        committed: int,
         highs: dict[str, int],
         batch: Batch,
         outgoing: list[Outgoing],
     ) -> None:
-        """`highs`, `batch` and `outgoing` are added to; `move.from_offset` is P, `applied` is S."""
+        """`highs`, `batch` and `outgoing` are added to; `applied` is S, `committed` is P."""
         self._settings = settings
         self._definitions = definitions
         self._counters = loaded.counters
@@ -87,9 +98,9 @@ class LeafCycle:
         self._batch = batch
         self._outgoing = outgoing
         self._highs = highs
-        self._move = move
         self._was_applied = applied
-        self._warnings: Counter[str] = Counter()
+        self._was_committed = committed
+        self._counts = Counts()
         self._touched: dict[str, bool] = {}
         """Leaves whose profile row is to be written; True where fields may have changed."""
         self.changes = Changes(applied)
@@ -108,13 +119,13 @@ class LeafCycle:
 
     def _count_once(self, item: Item) -> bool:
         """Whether this record counts: it is new to Postgres, and no repetition of a router that was restarted."""
-        if item.record.offset < self._move.from_offset:
+        if item.record.offset < self._was_committed:
             return False
         source = f"{item.origin.topic}/{item.origin.partition}"
         if item.origin.offset <= self._highs.get(source, -1):
             return False
         self._highs[source] = item.origin.offset
-        self._move.source_highs[source] = item.origin.offset
+        self._counts.source_highs[source] = item.origin.offset
         return True
 
     def _apply(self, item: Item) -> None:
@@ -123,7 +134,7 @@ class LeafCycle:
         first = self._seen.get(item.seen_key)
         if first is not None and first != offset:
             if self._count_once(item):
-                self._move.duplicate += 1
+                self._counts.duplicate += 1
             return
         is_known = offset < self._was_applied
         is_new_leaf = call.leaf not in self._counters
@@ -141,14 +152,14 @@ class LeafCycle:
             if applied.fields is not None:
                 self._fields[call.leaf] = self.changes.fields[call.leaf] = applied.fields
             self._seen[item.seen_key] = self.changes.seen[item.seen_key] = offset
-        if offset >= self._move.from_offset:
+        if offset >= self._was_committed:
             self._rows(call, applied)
             if is_new_leaf or is_known:
                 self._batch.identities.append(rows.Identity(call.leaf, call.leaf))
         if self._count_once(item):
-            self._move.applied += 1
-            self._warnings.update(call.warnings)
-            self._warnings.update(applied.ignored)
+            self._counts.applied += 1
+            self._counts.warnings.update(call.warnings)
+            self._counts.warnings.update(applied.ignored)
 
     def _company_update(self, update: state.CompanyUpdate, origin: Origin) -> Outgoing:
         key = update.company_id.encode()
@@ -165,14 +176,14 @@ class LeafCycle:
             batch.occurrences.append(applied.occurrence)
         if applied.member is not None:
             batch.company_members.append(applied.member)
-        batch.audience_memberships.extend(applied.memberships)
+        for held in applied.memberships:
+            batch.audience_memberships.append((held, self._fields[leaf].memberships[held.audience].message_id))
         batch.audience_changes.extend(applied.changes)
         self._touched[leaf] = self._touched.get(leaf, False) or leaves.needs_fields(call)
 
-    def finish(self, to_offset: int) -> None:
-        """Make the profile rows of all leaves that were touched, as they are now."""
+    def finish(self, to_offset: int) -> Counts:
+        """Make the profile rows of all leaves that were touched, as they are now; returns what was counted."""
         self.changes.applied = max(self._was_applied, to_offset)
-        self._move.warnings.update(self._warnings)
         for leaf, whole in self._touched.items():
             counters = self._counters[leaf]
             if whole:
@@ -180,3 +191,4 @@ class LeafCycle:
                 self._batch.profiles.append((row, to_offset))
             else:
                 self._batch.counters.append((leaves.counters_row(leaf, counters), to_offset))
+        return self._counts

@@ -54,11 +54,12 @@ class QuarantineHandler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._writer = context.writer("quarantine")
         self._owned: dict[Partition, Owned] = {}
 
     async def take_over(self, partition: Partition) -> int:
         """Go on where Postgres is."""
-        taken = await self._context.database.take(partition.topic, partition.partition, self._context.worker)
+        taken = await self._context.take(partition)
         limits = await topic_bounds(self._context.cluster, partition)
         start = internal_start(partition, limits, "committed", taken.next_offset)
         self._owned[partition] = Owned(partition, taken.epoch, start)
@@ -93,4 +94,4 @@ class QuarantineHandler:
 
     async def commit(self, plan: Batch) -> None:
         """Write the rows and move progress."""
-        await self._context.database.commit(plan)
+        await self._writer.commit(plan)

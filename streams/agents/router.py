@@ -41,11 +41,12 @@ class RouterHandler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._writer = context.writer("router")
         self._owned: dict[Partition, Owned] = {}
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older router of this source partition; it may still forward, which the leaves find out."""
-        taken = await self._context.database.take(partition.topic, partition.partition, self._context.worker)
+        taken = await self._context.take(partition)
         limits = await topic_bounds(self._context.cluster, partition)
         start = source_start(partition, limits, taken.next_offset)
         committed = start if taken.next_offset is None else taken.next_offset
@@ -110,4 +111,4 @@ class RouterHandler:
     async def commit(self, plan: RouterPlan) -> None:
         """(a) forward, acknowledged; (c) move progress."""
         await self._context.outgoing.send(plan.outgoing)
-        await self._context.database.commit(plan.batch)
+        await self._writer.commit(plan.batch)

@@ -2,39 +2,78 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import xxhash
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from domain.identity import Rules
+from sinks.postgres.database import Database
+from sinks.postgres.definitions import DefinitionStore
+from sinks.postgres.progress import Progress, take
+from sinks.postgres.writer import Writer
+from streams.engine.cluster import Cluster
+from streams.engine.definitions import LiveDefinitions
+from streams.engine.producer import BatchProducer
 
-    from sinks.postgres.definitions import DefinitionsStore
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
     from contracts.settings import Settings
-    from domain.identity import Rules
-    from sinks.postgres.database import Database
-    from streams.engine.cluster import Cluster
-    from streams.engine.producer import BatchProducer
+    from streams.engine.batches import Partition
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """The worker's connections, rules and clock."""
 
-    settings: Settings
-    rules: Rules
-    cluster: Cluster
-    database: Database
-    definitions: DefinitionsStore
-    outgoing: BatchProducer
-    """Sends what goes to other stages and other workers."""
-    state_dir: Path
-    """Where the partition stores of this worker live."""
-    worker: str
-    """Name of this worker, shown with the partitions that it owns."""
+    def __init__(self, settings: Settings, worker: str) -> None:
+        """`worker` is shown with the partitions that it owns. Connects to nothing yet."""
+        self.settings = settings
+        self.worker = worker
+        self._databases: list[Database] = []
+        self.rules = Rules.of(settings.blocked_ids, settings.max_message_bytes, settings.future_tolerance_s)
+        self.cluster = Cluster(settings)
+        self.outgoing = BatchProducer(self.cluster)
+        """Sends what goes to other stages and other workers."""
+        self.definitions = LiveDefinitions(DefinitionStore(self._database("definitions")))
+        self.state_dir = settings.data_dir / "state"
+        """Where the partition stores of this worker live."""
+        self._taking = self._database("takeover")
+        self._taking_turn = asyncio.Lock()
+
+    def _database(self, purpose: str) -> Database:
+        application = f"tidemark {self.worker} {purpose}"
+        database = Database(self.settings.dsn, self.settings.schema, application=application)
+        self._databases.append(database)
+        return database
+
+    def writer(self, stage: str) -> Writer:
+        """A writer of its own for a stage: stages commit side by side."""
+        return Writer(self._database(stage), self.settings.app_version)
+
+    async def take(self, partition: Partition) -> Progress:
+        """Become the partition's owner in Postgres; returns where it stands."""
+        settings = self.settings
+        async with self._taking_turn:
+            return await self._taking.run(
+                f"taking {partition.topic}/{partition.partition}",
+                lambda connection: take(
+                    connection, settings.app_version, partition.topic, partition.partition, self.worker
+                ),
+            )
+
+    async def start(self, fail: Callable[[BaseException], None]) -> None:
+        """Connect what every stage needs; `fail` is told of an error that nobody awaits."""
+        await self.outgoing.start()
+        await self.definitions.start(fail)
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self.definitions.stop()
+        await self.outgoing.stop()
+        for database in self._databases:
+            await database.close()
 
 
 def now_ms() -> int:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import traceback
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 from faust.types import TP
@@ -19,10 +19,10 @@ from contracts.errors import TidemarkError
 from streams.engine.batches import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from streams.engine.batches import Arrived
-    from streams.engine.cluster import Cluster
+    from streams.engine.context import Context
     from streams.engine.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -51,33 +51,22 @@ class EngineApp(faust.App):  # type: ignore[misc]  # faust is untyped
         await super().on_stop()
 
 
-class Connection(Protocol):
-    """Something that the stages need for as long as they run."""
-
-    async def start(self) -> None:
-        """Connect."""
-
-    async def stop(self) -> None:
-        """Disconnect."""
-
-
 class Engine:
     """Owns the stages, and says which partitions they own."""
 
     def __init__(
         self,
         app: EngineApp,
-        cluster: Cluster,
+        context: Context,
         stages: Mapping[str, Stage[Any]],
-        connections: Sequence[Connection],
     ) -> None:
-        """`stages` by the topic that each of them reads; `connections` in the order in which they are started."""
+        """`stages` by the topic that each of them reads."""
         self.app = app
-        self.cluster = cluster
+        self.cluster = context.cluster
+        self._context = context
         self.owned: set[Partition] = set()
         self.restoring = False
         self._stages = dict(stages)
-        self._connections = connections
         self._loops: list[asyncio.Task[None]] = []
         self._takeover: asyncio.Task[None] | None = None
         app.engine = self
@@ -110,8 +99,7 @@ class Engine:
 
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""
-        for connection in self._connections:
-            await connection.start()
+        await self._context.start(self.fail)
         for stage in self.stages:
             task = asyncio.create_task(stage.run(self.fail), name=f"{stage.name}-stage")
             task.add_done_callback(self._ended)
@@ -124,8 +112,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
-        for connection in reversed(self._connections):
-            await connection.stop()
+        await self._context.stop()
 
     async def _on_partitions_revoked(self, app: EngineApp, revoked: set[TP], **_: object) -> None:
         """Faust awaits this signal before it lets the group rebalance."""
@@ -137,7 +124,7 @@ class Engine:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """End the process: what was begun can neither be finished nor dropped. All state is where a restart finds it."""
+        """End the process: what was begun can neither be finished nor dropped, and a restart finds all of it."""
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         if isinstance(error, TidemarkError):

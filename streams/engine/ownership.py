@@ -9,7 +9,7 @@ are applied to the state only.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
@@ -23,7 +23,7 @@ from streams.engine.restorer import restore
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sinks.postgres.progress import Taken
+    from sinks.postgres.progress import Progress
     from streams.engine.batches import Partition
     from streams.engine.cluster import Bounds, Cluster
     from streams.engine.context import Context
@@ -56,7 +56,7 @@ class OwnedState(Owned):
 
 async def fence_and_restore(
     context: Context, partition: Partition, store: PartitionStore, changelogs: Mapping[str, Restored]
-) -> tuple[Taken, BatchProducer]:
+) -> tuple[Progress, BatchProducer]:
     """Take a partition with state over; returns what Postgres says of it, and the only producer of its changelogs.
 
     (i) Start the transactional producer, after which the broker refuses the older owner's changelog, and take the
@@ -67,7 +67,7 @@ async def fence_and_restore(
     producer = BatchProducer(context.cluster, transactional_id=transactional_id)
     await producer.start()
     try:
-        taken = await context.database.take(partition.topic, partition.partition, context.worker)
+        taken = await context.take(partition)
         await restore(context.cluster, store, partition.partition, changelogs)
     except BaseException:
         await producer.stop()
@@ -75,14 +75,21 @@ async def fence_and_restore(
     return taken, producer
 
 
-def progress_of(batch: Batch, owned: Owned) -> Move:
-    """The move of a partition in a batch, made if the batch has none yet."""
-    for move in batch.progress:
-        if (move.topic, move.partition) == owned.partition:
-            return move
-    move = Move(*owned.partition, owned.epoch, owned.committed, owned.committed)
-    batch.progress.append(move)
-    return move
+def note_remade(batch: Batch, owned: Owned, definitions_version: int) -> None:
+    """Let progress say that all rows of a partition are made with this version of the definitions."""
+    for index, move in enumerate(batch.progress):
+        if move.key == owned.partition:
+            batch.progress[index] = replace(move, definitions_version=definitions_version)
+            return
+    batch.progress.append(
+        Move(
+            *owned.partition,
+            owned.epoch,
+            owned.committed,
+            owned.committed,
+            definitions_version=definitions_version,
+        )
+    )
 
 
 async def topic_bounds(cluster: Cluster, partition: Partition) -> Bounds:
@@ -129,7 +136,7 @@ def source_start(partition: Partition, limits: Bounds, position: int | None) -> 
         raise PositionError(_outside(partition, limits, f"the read position is {position}"))
     if position < limits.start:
         log.error(
-            "%s/%d: its retention has deleted %d records that were not read yet (offsets %d to %d); going on behind them",
+            "%s/%d: its retention has deleted %d records that were not read yet (offsets %d to %d); they are skipped",
             *partition,
             limits.start - position,
             position,

@@ -50,21 +50,23 @@ class BatchProducer:
         self, cluster: Cluster, *, transactional_id: str | None = None, compression: str | None = None
     ) -> None:
         self._transactional_id = transactional_id
-        self._producer = AIOKafkaProducer(
+        self._options: dict[str, Any] = {
             **cluster.client_options,
-            acks="all",
-            enable_idempotence=True,
-            transactional_id=transactional_id,
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            compression_type=compression,
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=REQUEST_BYTES_MAX,
-            linger_ms=0,
-        )
+            "acks": "all",
+            "enable_idempotence": True,
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+            "compression_type": compression,
+            "max_batch_size": BATCH_BYTES_MAX,
+            "max_request_size": REQUEST_BYTES_MAX,
+            "linger_ms": 0,
+        }
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}
+        self._producer: AIOKafkaProducer
 
     async def start(self) -> None:
         """Connect; a transactional producer fences every older one of the same id, and aborts what it left open."""
+        self._producer = AIOKafkaProducer(**self._options)
         await self._producer.start()
 
     async def stop(self) -> None:

@@ -79,7 +79,12 @@ async def restore(
                 )
                 raise PositionError(msg)
             consumer.seek(tp, max(start, reached or 0))
-        while left := sum(max(0, limits[tp].end - await consumer.position(tp)) for tp in tps):
+        while True:
+            left = 0
+            for tp in tps:
+                left += max(0, limits[tp].end - await consumer.position(tp))
+            if not left:
+                break
             fetched = await consumer.getmany(timeout_ms=POLL_MS)
             for tp, records in fetched.items():
                 store.apply(changelogs[tp.topic](records), {tp.topic: records[-1].offset + 1})

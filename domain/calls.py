@@ -90,7 +90,7 @@ def interpret(value: bytes | None, timestamp_ms: int, rules: Rules) -> Call | Re
         content = Alias()
     if type(content) is Refusal:
         return content
-    return Call(leaf, kind, message_id, at, claims, tuple(warnings), content)  # type: ignore[arg-type]  # no refusal
+    return Call(leaf, kind, message_id, at, claims, tuple(warnings), content)
 
 
 def _message_id(payload: dict[str, Any], warnings: list[WarningKind]) -> str:

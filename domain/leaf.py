@@ -63,21 +63,20 @@ def apply(
     and so do the fields, since no value of the call is newer than what they hold.
     """
     content = call.content
-    kind = type(content)
     if counters is None:
         counters = LeafCounters(0, call.at, None)
     if not repeated:
         counters = _counted(counters, call)
-    if kind is View:
-        return Applied(counters, None, content.row)  # type: ignore[union-attr]  # narrowed by its exact type
+    if type(content) is View:
+        return Applied(counters, view=content.row)
     if type(content) is Track:
         ignored: list[WarningKind] = []
         row = occurrence(content, definitions, ignored, leaf=call.leaf, message_id=call.message_id, at=call.at)
         if content.traits is None:
             return Applied(counters, occurrence=row, ignored=tuple(ignored))
-        return _identified(counters, fields, content.traits, call, definitions, row, ignored)
+        return _identified(counters, fields, content.traits, call, definitions, row=row, ignored=tuple(ignored))
     if type(content) is Identify:
-        return _identified(counters, fields, content, call, definitions, None, [])
+        return _identified(counters, fields, content, call, definitions)
     if type(content) is Group:
         return _grouped(counters, fields, content, call, definitions)
     return Applied(counters)
@@ -99,14 +98,14 @@ def _identified(
     said: Identify,
     call: Call,
     definitions: Definitions,
-    row: rows.EventOccurrence | None,
-    ignored: list[WarningKind],
+    *,
+    row: rows.EventOccurrence | None = None,
+    ignored: tuple[WarningKind, ...] = (),
 ) -> Applied:
     old = _NO_FIELDS if fields is None else fields
     at, message_id = call.at, call.message_id
     known = definitions.scope(USER_SCOPE)
-    ignored.extend(said.ignored)
-    ignored.extend([WarningKind.IGNORED_ATTRIBUTE] * _unconvertible(said.attributes, known))
+    ignored += said.ignored + (WarningKind.IGNORED_ATTRIBUTE,) * _unconvertible(said.attributes, known)
     standard = taken_all(old.fields, said.fields, at, message_id, {})
     attributes = taken_all(old.attributes, said.attributes, at, message_id, known)
     memberships = old.memberships
@@ -121,7 +120,7 @@ def _identified(
     new = None
     if standard is not old.fields or attributes is not old.attributes or memberships is not old.memberships:
         new = LeafFields(standard, attributes, memberships, old.companies)
-    return Applied(counters, new, None, row, holding, changes, None, None, tuple(ignored))
+    return Applied(counters, new, None, row, holding, changes, ignored=ignored)
 
 
 def _grouped(

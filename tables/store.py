@@ -88,10 +88,11 @@ class PartitionStore:
 
     def keys(self, family: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
         """Keys that begin with `prefix`, from `start` on, in order, as of now."""
-        for key in self._families[family].keys(from_key=start):
+        for each in self._families[family].keys(from_key=start):
+            key = cast("bytes", each)
             if not key.startswith(prefix):
                 return
-            yield cast("bytes", key)
+            yield key
 
     def add_family(self, name: str) -> None:
         """Create a column family."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
 from faust.types import TP
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from streams.engine.batches import Arrived
     from streams.engine.context import Context
     from streams.engine.stage import Stage
+    from streams.engine.transport import BatchConsumer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ QUIESCE_S_MAX: Final = 20.0
 hangs longer (Postgres away) cannot be dropped half way, so the process ends and is restarted."""
 
 
-class EngineApp(faust.App):  # type: ignore[misc]  # faust is untyped
+class EngineApp(faust.App):
     """A Faust app that runs on an engine."""
 
     engine: Engine
@@ -95,7 +96,7 @@ class Engine:
                 missing_from,
                 batch.records[0].offset - 1,
             )
-            self.app.consumer._thread.seek(TP(batch.topic, batch.partition), missing_from)  # noqa: SLF001  the thread-safe seek
+            cast("BatchConsumer", self.app.consumer)._thread.seek(TP(batch.topic, batch.partition), missing_from)  # noqa: SLF001  the thread-safe seek
 
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""
@@ -114,9 +115,8 @@ class Engine:
         await self._release(set(self.owned))
         await self._context.stop()
 
-    async def _on_partitions_revoked(self, app: EngineApp, revoked: set[TP], **_: object) -> None:
+    async def _on_partitions_revoked(self, *_: object, **__: object) -> None:
         """Faust awaits this signal before it lets the group rebalance."""
-        del app, revoked
         await self.quiesce()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

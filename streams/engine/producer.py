@@ -100,7 +100,7 @@ class BatchProducer:
             for delivery in deliveries[:-1]:
                 await delivery
             last = await deliveries[-1]
-            return cast("int", last.offset) + batch.record_count()
+            return cast("int", last.offset + batch.record_count())
 
     async def transact(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
         """Send `records` in one transaction and commit it; returns what `send` returns.

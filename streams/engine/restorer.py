@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka import TopicPartition
 from faust.tables.manager import TableManager
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
     from streams.engine.cluster import Cluster
+    from streams.engine.core import EngineApp
     from tables.store import PartitionStore
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ async def restore(
     return applied
 
 
-class EngineTable(Table):  # type: ignore[misc]  # faust is untyped
+class EngineTable(Table[bytes, bytes]):
     """A changelog-backed table as Faust knows it, whose state lives in the engine's partition stores.
 
     Faust lists it, names its changelog and counts its partitions. The changelog topic is made beforehand like every
@@ -116,7 +117,7 @@ class EngineTable(Table):  # type: ignore[misc]  # faust is untyped
         """Do nothing: Faust's would open a store of its own and declare the changelog."""
 
 
-class EngineTableManager(TableManager):  # type: ignore[misc]  # faust is untyped
+class EngineTableManager(TableManager):
     """Hands rebalances to the engine, in the place of Faust's recovery service."""
 
     async def on_start(self) -> None:
@@ -126,7 +127,7 @@ class EngineTableManager(TableManager):  # type: ignore[misc]  # faust is untype
 
     async def on_stop(self) -> None:
         """Stop fetching."""
-        await self.app._fetcher.stop()  # noqa: SLF001  as Faust's does
+        await cast("EngineApp", self.app)._fetcher.stop()  # noqa: SLF001  as Faust's does
 
     def on_partitions_revoked(self, revoked: set[Any]) -> None:
         """Do nothing here: this is a plain call; the engine quiesces on Faust's awaited signal of the same name."""
@@ -137,7 +138,7 @@ class EngineTableManager(TableManager):  # type: ignore[misc]  # faust is untype
         """Take partitions over outside of the rebalance callback, which must return within the session."""
         del revoked, newly_assigned
         self._recovery_started.set()
-        self.app.engine.rebalanced(assigned, generation_id)
+        cast("EngineApp", self.app).engine.rebalanced(assigned, generation_id)
 
     async def wait_until_recovery_completed(self) -> bool:
         """Nothing waits for Faust's recovery."""

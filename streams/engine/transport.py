@@ -9,12 +9,12 @@ can commit past unfinished ones. Here the unit is a batch, positions belong to t
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
-from faust.types import TP, ConsumerMessage
+from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
 
 from streams.engine.batches import Arrived
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mode import ServiceT
+
+    from streams.engine.core import Engine, EngineApp
 
 FETCH_WAIT_MS_MAX: Final = 50
 """How long the broker may hold back a fetch that finds nothing. It bounds latency where traffic is thin; Faust's
@@ -38,7 +40,12 @@ FULL_S: Final = 0.005
 """How long to wait where every partition has enough pending: a fraction of a cycle."""
 
 
-class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped
+def engine_of(app: AppT) -> Engine:
+    """The engine under a Faust app."""
+    return cast("EngineApp", app).engine
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):
     """Faust's consumer thread with a consumer that reads what was committed, and keeps partitions where they are.
 
     `_create_worker_consumer` (`faust/transport/drivers/aiokafka.py`) fixes the isolation level, the assignor and
@@ -49,7 +56,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
-            **self.app.engine.cluster.client_options,
+            **engine_of(self.app).cluster.client_options,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[StickyPartitionAssignor],
@@ -67,7 +74,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]  # faus
         )
 
 
-class BatchConsumer(Consumer):  # type: ignore[misc]  # faust is untyped
+class BatchConsumer(Consumer):
     """Faust's consumer, fetching batches for the partitions whose stage wants more."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -75,10 +82,10 @@ class BatchConsumer(Consumer):  # type: ignore[misc]  # faust is untyped
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Fetch until told to stop. Replaces Faust's loop, which tracks gaps and acks by the message."""
-        wants = self.app.engine.wants
+        wants = engine_of(self.app).wants
         while not (self.should_stop or fetcher.should_stop):
             if not self.flow_active:
-                await self.wait(self.can_resume_flow)
+                await self.can_resume_flow.wait()
                 continue
             generation = self.app.consumer_generation_id
             wanting = {tp for tp in self._get_active_partitions() if wants(tp)}
@@ -110,7 +117,7 @@ def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessa
         last.timestamp_type,
         [],
         None,
-        batch,
+        cast("bytes", batch),  # the codec of every topic of ours is `raw`, which hands on what it is given
         None,
         0,
         0,
@@ -119,18 +126,18 @@ def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessa
     )
 
 
-class SecureProducer(Producer):  # type: ignore[misc]  # faust is untyped
+class SecureProducer(Producer):
     """Faust's own producer, which every app starts and nothing here sends by, logging in as the engine does."""
 
     def _settings_auth(self) -> Mapping[str, Any]:
         return {
             name: value
-            for name, value in self.app.engine.cluster.client_options.items()
+            for name, value in engine_of(self.app).cluster.client_options.items()
             if name.startswith(("security_", "ssl_", "sasl_"))
         }
 
 
-class BatchTransport(Transport):  # type: ignore[misc]  # faust is untyped
+class BatchTransport(Transport):
     """The transport of an `EngineApp`."""
 
     Consumer: ClassVar[type] = BatchConsumer

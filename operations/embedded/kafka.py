@@ -116,8 +116,16 @@ def _new_state() -> KafkaState:
     return KafkaState(
         port=port,
         controller_port=free_port(besides=frozenset({port})),
-        cluster_id=base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode(),
+        cluster_id=_cluster_id(),
     )
+
+
+def _cluster_id() -> str:
+    """As Kafka writes an id; one that begins with a dash would be read as an option on a command line."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        if not text.startswith("-"):
+            return text
 
 
 def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...]) -> ServiceProcess:

@@ -58,8 +58,7 @@ def interpret(value: bytes | None, timestamp_ms: int, rules: Rules) -> Call | Re
     if type(kind) is Refusal:
         return kind
     warnings: list[WarningKind] = []
-    identity = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, warnings)
-    leaf, claim = identity.leaf, identity.claim
+    leaf, claim = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, warnings)
     if leaf is None:
         return no_identity()
     at = event_time(payload, timestamp_ms, rules.future_tolerance_us, warnings)

@@ -4,14 +4,13 @@ from contracts import rows
 from contracts.definitions import COMPANY_SCOPE, Definitions
 from contracts.records import CompanyRecord, CompanyUpdate
 from domain.conversion import json_text
-from domain.leaf import taken_all
-from domain.slots import typed_all
+from domain.slots import taken_all, typed_all
 
 
 def apply_company(record: CompanyRecord | None, update: CompanyUpdate, definitions: Definitions) -> CompanyRecord:
     """Apply an update; `record` itself comes back when it brings nothing newer. Repetitions and order do not matter."""
     old = CompanyRecord() if record is None else record
-    fields = taken_all(old.fields, update.fields, update.at, update.message_id, {})
+    fields = taken_all(old.fields, update.fields, update.at, update.message_id)
     known = definitions.scope(COMPANY_SCOPE)
     attributes = taken_all(old.attributes, update.attributes, update.at, update.message_id, known)
     if fields is old.fields and attributes is old.attributes:

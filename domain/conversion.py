@@ -21,6 +21,8 @@ class Unconvertible:
 
 UNCONVERTIBLE: Final = Unconvertible()
 
+_STRING: Final = AttributeType.STRING
+"""Bound once: looking up a member of an enumeration costs as much as the comparison."""
 _INT64_MIN: Final = -(2**63)
 _INT64_MAX: Final = 2**63 - 1
 _MSGPACK_INT_END: Final = 2**64
@@ -54,13 +56,15 @@ def text(value: Json) -> str:
         return "true"
     if value is False:
         return "false"
-    if type(value) is float:
+    if type(value) is int or type(value) is float:
         return repr(value)
     return _compact_json(value)
 
 
 def convert(value: Json, definition: Definition) -> Json:
     """Return a raw JSON value that is not null in the defined type, or `UNCONVERTIBLE`. Nothing is lost or guessed."""
+    if definition.type is _STRING:
+        return text(value)
     return _CONVERSIONS[definition.type](value, definition.choices)
 
 
@@ -69,15 +73,13 @@ def convert_kept(value: Kept, definition: Definition) -> Json:
     if value is None:
         return None
     if type(value) is list:
-        if definition.type is AttributeType.STRING:
-            return value[0]
-        return convert(_read_json(value[0]), definition)
-    return _CONVERSIONS[definition.type](value, definition.choices)
+        return value[0] if definition.type is _STRING else convert(_read_json(value[0]), definition)
+    return convert(value, definition)
 
 
 def converts(value: Kept, definition: Definition = STRING) -> bool:
     """Whether a value as state keeps it has a place in the defined type."""
-    return definition.type is AttributeType.STRING or convert_kept(value, definition) is not UNCONVERTIBLE
+    return definition.type is _STRING or convert_kept(value, definition) is not UNCONVERTIBLE
 
 
 def read_boolean(value: Json) -> bool | None:
@@ -92,10 +94,6 @@ def read_boolean(value: Json) -> bool | None:
 
 
 _BOOLEAN_TEXTS: Final = {"true": True, "1": True, "false": False, "0": False}
-
-
-def _to_string(value: Json, _choices: frozenset[str]) -> Json:
-    return text(value)
 
 
 def _to_number(value: Json, _choices: frozenset[str]) -> Json:
@@ -167,7 +165,6 @@ def _to_multiple_choice(value: Json, choices: frozenset[str]) -> Json:
 
 
 _CONVERSIONS: Final[dict[AttributeType, Callable[[Json, frozenset[str]], Json]]] = {
-    AttributeType.STRING: _to_string,
     AttributeType.NUMBER: _to_number,
     AttributeType.INTEGER: _to_integer,
     AttributeType.BOOLEAN: _to_boolean,

@@ -6,8 +6,8 @@ from typing import Any, Final, final
 import msgspec
 
 from contracts.outcomes import Reason, Refusal, WarningKind
-from domain.decoding import Json, decode, json_type
-from domain.names import bounded, id_text
+from domain.decoding import Json, decode, has_nul_escape, json_type
+from domain.names import bounded
 
 CALL_TYPES: Final = frozenset({"identify", "page", "screen", "track", "group", "alias"})
 
@@ -36,7 +36,7 @@ class Rules(msgspec.Struct, frozen=True):
             return False
         if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2:
             text = text[1:-1]
-        return text.lower() in self.blocked_ids or not text.strip("0-")
+        return text.lower() in self.blocked_ids or (text[0] in "0-" and not text.strip("0-"))
 
 
 @final
@@ -44,15 +44,6 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
     """A message whose leaf is known; whether it can be applied is found out there."""
 
     leaf: str
-
-
-class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Whose a message is."""
-
-    leaf: str | None
-    """None when neither id is usable."""
-    claim: str | None
-    """The anonymous leaf that the message claims for its user leaf."""
 
 
 class _Head(msgspec.Struct, rename={"user_id": "userId", "anonymous_id": "anonymousId"}):
@@ -66,29 +57,46 @@ class _Head(msgspec.Struct, rename={"user_id": "userId", "anonymous_id": "anonym
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
-def read_identity(user_id: Json, anonymous_id: Json, rules: Rules, warnings: list[WarningKind]) -> Identity:
-    """Return the leaf of a message with these raw ids, and its claim; add to `warnings` what was odd about them."""
-    user = _usable(user_id, rules, warnings, WarningKind.BLOCKED_USER_ID, WarningKind.INVALID_USER_ID)
-    anonymous = _usable(
-        anonymous_id, rules, warnings, WarningKind.BLOCKED_ANONYMOUS_ID, WarningKind.INVALID_ANONYMOUS_ID
-    )
-    if not user:
-        return Identity(ANONYMOUS + bounded(anonymous) if anonymous else None, None)
-    return Identity(USER + bounded(user), ANONYMOUS + bounded(anonymous) if anonymous else None)
+def read_identity(
+    user_id: Json, anonymous_id: Json, rules: Rules, warnings: list[WarningKind]
+) -> tuple[str | None, str | None]:
+    """Return the leaf of a message with these raw ids, and the anonymous leaf that it claims for its user leaf.
+
+    The leaf is None when neither id is usable. What is odd about the ids is added to `warnings`.
+    """
+    user = usable_id(user_id, rules)
+    anonymous = usable_id(anonymous_id, rules)
+    if type(user) is WarningKind:
+        warnings.append(user)
+        user = None
+    if type(anonymous) is WarningKind:
+        warnings.append(_OF_ANONYMOUS[anonymous])
+        anonymous = None
+    anonymous_leaf = None if anonymous is None else ANONYMOUS + bounded(anonymous)
+    if user is None:
+        return anonymous_leaf, None
+    return USER + bounded(user), anonymous_leaf
 
 
-def _usable(
-    value: Json, rules: Rules, warnings: list[WarningKind], blocked: WarningKind, invalid: WarningKind
-) -> str | None:
-    text = id_text(value)
+_OF_ANONYMOUS: Final = {
+    WarningKind.BLOCKED_USER_ID: WarningKind.BLOCKED_ANONYMOUS_ID,
+    WarningKind.INVALID_USER_ID: WarningKind.INVALID_ANONYMOUS_ID,
+}
+
+
+def usable_id(value: Json, rules: Rules) -> str | WarningKind | None:
+    """Return an id's text, None when it is absent, and the kind of warning (as of a userId) when it is no good."""
+    if type(value) is str:
+        text = value.strip()
+    elif value is None:
+        return None
+    elif type(value) is int:
+        text = str(value)
+    else:
+        return WarningKind.INVALID_USER_ID
     if not text:
-        if text is None:
-            warnings.append(invalid)
         return None
-    if rules.is_blocked(text):
-        warnings.append(blocked)
-        return None
-    return text
+    return WarningKind.BLOCKED_USER_ID if rules.is_blocked(text) else text
 
 
 def read_type(payload: dict[str, Any]) -> str | Refusal:
@@ -112,14 +120,14 @@ def route(value: bytes | None, rules: Rules) -> Routed | Refusal:
     it is interpreted. Where they do not, the whole message is decoded, so that the reason is the first of SEMANTICS
     S12's order. The leaf is always the one that `interpret` finds.
     """
-    if value and len(value) <= rules.max_message_bytes and b"\\u0000" not in value:
+    if value and len(value) <= rules.max_message_bytes and not has_nul_escape(value):
         try:
             head = _decode_head(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
             if head.type in CALL_TYPES:
-                leaf = read_identity(head.user_id, head.anonymous_id, rules, []).leaf
+                leaf, _ = read_identity(head.user_id, head.anonymous_id, rules, [])
                 if leaf is not None:
                     return Routed(leaf)
     payload = decode(value, rules.max_message_bytes)
@@ -128,5 +136,5 @@ def route(value: bytes | None, rules: Rules) -> Routed | Refusal:
     kind = read_type(payload)
     if type(kind) is Refusal:
         return kind
-    leaf = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, []).leaf
+    leaf, _ = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, [])
     return no_identity() if leaf is None else Routed(leaf)

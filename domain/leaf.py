@@ -6,15 +6,15 @@ from typing import Final
 import msgspec
 
 from contracts import rows
-from contracts.definitions import COMPANY_SCOPE, STRING, USER_SCOPE, AttributeType, Definition, Definitions
+from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, Definition, Definitions
 from contracts.outcomes import WarningKind
-from contracts.records import CompanyUpdate, Kept, LeafCounters, LeafFields, Slot
+from contracts.records import CompanyUpdate, Kept, LeafCounters, LeafFields
 from domain.calls import Call
 from domain.conversion import converts, json_text
 from domain.groups import Group
 from domain.identify import Identify
 from domain.identity import USER
-from domain.slots import taken, typed_all
+from domain.slots import taken_all, typed_all
 from domain.tracks import Track, occurrence
 from domain.views import View
 
@@ -106,14 +106,14 @@ def _identified(
     at, message_id = call.at, call.message_id
     known = definitions.scope(USER_SCOPE)
     ignored += said.ignored + (WarningKind.IGNORED_ATTRIBUTE,) * _unconvertible(said.attributes, known)
-    standard = taken_all(old.fields, said.fields, at, message_id, {})
+    standard = taken_all(old.fields, said.fields, at, message_id)
     attributes = taken_all(old.attributes, said.attributes, at, message_id, known)
     memberships = old.memberships
     holding: tuple[rows.AudienceMembership, ...] = ()
     changes: tuple[rows.AudienceChange, ...] = ()
     if said.membership is not None:
         audience, member = said.membership.audience, said.membership.member
-        memberships = taken_all(memberships, {audience: member}, at, message_id, {})
+        memberships = taken_all(memberships, {audience: member}, at, message_id)
         slot = memberships[audience]
         holding = (rows.AudienceMembership(call.leaf, audience, bool(slot.value), slot.at),)
         changes = (rows.AudienceChange(call.leaf, audience, member, at, message_id),)
@@ -146,31 +146,7 @@ def _grouped(
 
 
 def _unconvertible(attributes: Mapping[str, Kept], known: Mapping[str, Definition]) -> int:
-    count = 0
-    for name, value in attributes.items():
-        definition = known.get(name)
-        if definition is not None and definition.type is not AttributeType.STRING and not converts(value, definition):
-            count += 1
-    return count
-
-
-def taken_all(
-    old: dict[str, Slot],
-    values: Mapping[str, Kept],
-    at: int,
-    message_id: str,
-    known: Mapping[str, Definition],
-) -> dict[str, Slot]:
-    """Return slots that have also seen these values of one message; `old` itself where nothing is newer."""
-    new = None
-    for name, value in values.items():
-        before = old.get(name)
-        slot = taken(before, value, at, message_id, known.get(name, STRING))
-        if slot is not before:
-            if new is None:
-                new = old.copy()
-            new[name] = slot
-    return old if new is None else new
+    return sum(name in known and not converts(value, known[name]) for name, value in attributes.items())
 
 
 def profile(leaf: str, counters: LeafCounters, fields: LeafFields | None, definitions: Definitions) -> rows.Profile:

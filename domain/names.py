@@ -9,13 +9,13 @@ MAX_NAME_BYTES: Final = 512
 """Of UTF-8. Segment's own ids have at most 100 characters; a Postgres index entry fails beyond 2,700 bytes."""
 _PREFIX_BYTES: Final = MAX_NAME_BYTES - 65
 """What is left beside `~` and 64 hexadecimal digits."""
-_SURELY_SHORT: Final = MAX_NAME_BYTES // 4
+SURELY_SHORT: Final = MAX_NAME_BYTES // 4
 """Characters that fit whatever they are: none has more than four bytes."""
 
 
 def bounded(name: str) -> str:
     """Return a name of at most `MAX_NAME_BYTES`: itself, or a prefix of it, `~` and the SHA-256 of all of it."""
-    if len(name) <= _SURELY_SHORT:
+    if len(name) <= SURELY_SHORT:
         return name
     data = name.encode()
     if len(data) <= MAX_NAME_BYTES:

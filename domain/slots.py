@@ -4,10 +4,14 @@ Taking values in any order, with repetitions, leads to the same slot: the newest
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 from contracts.definitions import STRING, AttributeType, Definition
 from contracts.records import Fallback, Kept, Slot
 from domain.conversion import UNCONVERTIBLE, convert_kept, converts, json_text
+
+_STRING: Final = AttributeType.STRING
 
 
 def is_newer(value: Kept, at: int, message_id: str, than: Slot | Fallback) -> bool:
@@ -27,7 +31,7 @@ def taken(old: Slot | None, value: Kept, at: int, message_id: str, definition: D
     """Return a slot that has also seen this value; `old` itself where that changes nothing."""
     if old is None:
         return Slot(value, at, message_id)
-    if definition.type is AttributeType.STRING:
+    if definition.type is _STRING:
         return Slot(value, at, message_id) if is_newer(value, at, message_id, old) else old
     if is_newer(value, at, message_id, old):
         if converts(value, definition):
@@ -60,7 +64,32 @@ def typed_all(slots: Mapping[str, Slot], definitions: Mapping[str, Definition]) 
     """Return the typed values of all fields that have one; a field without a definition is text."""
     values: dict[str, object] = {}
     for name, slot in slots.items():
-        value = typed(slot, definitions.get(name, STRING))
+        definition = definitions.get(name, STRING)
+        value = slot.value if type(slot.value) is str and definition.type is _STRING else typed(slot, definition)
         if value is not None:
             values[name] = value
     return values
+
+
+def taken_all(
+    old: dict[str, Slot],
+    values: Mapping[str, Kept],
+    at: int,
+    message_id: str,
+    definitions: Mapping[str, Definition] = MappingProxyType({}),
+) -> dict[str, Slot]:
+    """Return slots that have also seen these values of one message; `old` itself where nothing is newer."""
+    new = old
+    for name, value in values.items():
+        before = old.get(name)
+        definition = definitions.get(name, STRING)
+        if before is None or (at > before.at and definition.type is _STRING):
+            slot = Slot(value, at, message_id)
+        else:
+            slot = taken(before, value, at, message_id, definition)
+            if slot is before:
+                continue
+        if new is old:
+            new = old.copy()
+        new[name] = slot
+    return new

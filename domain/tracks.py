@@ -1,6 +1,6 @@
 """What a track call records: an occurrence of an event, and what Engage says by it (SEMANTICS S8, S10)."""
 
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -11,8 +11,10 @@ from domain.conversion import UNCONVERTIBLE, convert, json_text
 from domain.decoding import json_type
 from domain.engage import computed_key, read_membership
 from domain.identify import Identify, read_traits
-from domain.names import bounded
+from domain.names import SURELY_SHORT, bounded
 from domain.shapes import read_object
+
+_STRING: Final = AttributeType.STRING
 
 
 @final
@@ -40,7 +42,7 @@ def read_track(payload: dict[str, Any], context: dict[str, Any], warnings: list[
     if type(sent) is Refusal:
         return sent
     properties = sent
-    if any(len(name) > 128 for name in sent):
+    if max(map(len, sent), default=0) > SURELY_SHORT:
         properties = {bounded(name): value for name, value in sent.items()}
     traits = _read_engage(payload, context, sent, warnings) if "personas" in context else None
     return Track(bounded(event), properties, sent, traits)
@@ -70,7 +72,7 @@ def occurrence(
             is_as_sent = False
             continue
         definition = known.get(name, STRING)
-        if type(value) is str and definition.type is AttributeType.STRING:
+        if type(value) is str and definition.type is _STRING:
             typed[name] = value
             continue
         converted = convert(value, definition)

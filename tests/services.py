@@ -90,9 +90,7 @@ def _embedded(bootstrap: str, dsn: str) -> Iterator[SessionServices]:
         running = open_services(Settings(bootstrap_servers=bootstrap, dsn=dsn), home, fast=True)
         try:
             addresses = running.addresses
-            yield SessionServices(
-                addresses.bootstrap_servers, addresses.dsn, running.kafka, running.postgres, home
-            )
+            yield SessionServices(addresses.bootstrap_servers, addresses.dsn, running.kafka, running.postgres, home)
         finally:
             running.stop_now()
 
@@ -112,9 +110,7 @@ shutil.rmtree(home, ignore_errors=True)
 def _removed_with_us(home: Path) -> Iterator[None]:
     """Remove `home`, and kill what was started with it, also when this process is killed: its end of the pipe
     closes then."""
-    watch = subprocess.Popen(
-        [sys.executable, "-c", _WATCH, str(home)], stdin=subprocess.PIPE, start_new_session=True
-    )
+    watch = subprocess.Popen([sys.executable, "-c", _WATCH, str(home)], stdin=subprocess.PIPE, start_new_session=True)
     try:
         yield
     finally:
@@ -170,9 +166,7 @@ def _container(create: Any) -> Iterator[Any]:
         container = create()
         container.start()
     except DockerException as error:
-        raise ServiceError(
-            f"expected a Docker engine, because TIDEMARK_TEST_SERVICES is docker; {error}"
-        ) from error
+        raise ServiceError(f"expected a Docker engine, because TIDEMARK_TEST_SERVICES is docker; {error}") from error
     try:
         yield container
     finally:

@@ -66,17 +66,39 @@ def can_enter(directory: Path, account: Account) -> bool:
 
 
 def reachable_install(install: Path, version: str, account: Account | None) -> Path:
-    """`install` where the account can run it, else a copy that it can run, made once a version."""
-    if account is None or _succeeds([install / "bin" / "postgres", "--version"], account):
+    """`install` where the account can run it, else a copy that it can run, made once a version.
+
+    `install` lies in a package whose shared libraries lie beside it, in `<package>.libs`, where the binaries
+    look for them by a relative path: the copy keeps that layout.
+    """
+    if account is None or _runs_postgres(install, account):
         return install
-    copy = _SHARED / f"postgres-{version}"
-    if not copy.exists():
-        log.info("%s cannot run %s: copying it to %s", account.name, install, copy)
+    root = _SHARED / f"postgres-{version}"
+    package = install.parent
+    copy = root / package.name / install.name
+    if not root.exists():
+        log.info("%s cannot run %s: copying it to %s", account.name, install, root)
         _make_shared(account)
         with tempfile.TemporaryDirectory(dir=_SHARED) as scratch:
-            shutil.copytree(install, Path(scratch) / "copy", symlinks=True)
-            (Path(scratch) / "copy").rename(copy)
+            unfinished = Path(scratch) / "copy"
+            shutil.copytree(install, unfinished / package.name / install.name, symlinks=True)
+            libraries = package.with_name(f"{package.name}.libs")
+            if libraries.is_dir():
+                shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+            # A umask of ours may have kept others out of the directories made here.
+            for made in (unfinished, unfinished / package.name):
+                made.chmod(0o755)
+            unfinished.rename(root)
+    if not _runs_postgres(copy, account):
+        raise ServiceError(
+            f"expected the account {account.name} to run {copy}/bin/postgres; it cannot. Remove {root} to have it "
+            "copied again, run Tidemark as another user, or set TIDEMARK_DSN to a server of your own."
+        )
     return copy
+
+
+def _runs_postgres(install: Path, account: Account) -> bool:
+    return _succeeds([install / "bin" / "postgres", "--version"], account)
 
 
 def server_home(data_dir: Path, account: Account | None) -> Path:
@@ -102,7 +124,9 @@ def server_home(data_dir: Path, account: Account | None) -> Path:
 
 
 def _make_shared(account: Account) -> None:
-    _SHARED.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not _SHARED.exists():
+        _SHARED.mkdir(parents=True)
+        _SHARED.chmod(0o755)  # whatever the umask says
     if not can_enter(_SHARED, account):
         raise ServiceError(
             f"expected the account {account.name} to enter {_SHARED}; it cannot. Choose a --data-dir that "

@@ -1,6 +1,7 @@
 """The embedded services on this machine: started, left behind, taken over, stopped."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,13 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from contracts.errors import AlreadyRunningError, PortTakenError, ServiceError
 from contracts.settings import Settings
-from operations.embedded import account
+from operations.embedded import account, postgres
 from operations.embedded.postgres import find_postgres
 from operations.embedded.state import read_state, state_file
 from operations.services import open_services, start_services, stop_orphans
@@ -199,16 +201,20 @@ async def test_root_keeps_data_that_the_account_cannot_reach_elsewhere(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres under another account")
-def test_root_copies_binaries_that_the_account_cannot_reach(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(account, "_SHARED", data_dir / "shared")
+async def test_root_copies_binaries_that_the_account_cannot_reach(
+    kafka: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shared = data_dir / "shared"
+    monkeypatch.setattr(account, "_SHARED", shared)
     hidden = data_dir / "hidden"
-    (hidden / "bin").mkdir(parents=True)
-    (hidden / "bin" / "postgres").write_text("#!/bin/sh\n")
-    (hidden / "bin" / "postgres").chmod(0o755)
-    hidden.chmod(0o700)
-    server = account.server_account(data_dir / "nowhere")
-    install = account.reachable_install(hidden, "test", server)
-    assert install.parent == data_dir / "shared"
-    assert account.reachable_install(hidden, "test", server) == install
-    hidden.chmod(0o755)
-    assert account.reachable_install(hidden, "test", server) == hidden
+    hidden.mkdir(mode=0o700)
+    package = postgres._install().parent
+    for part in (f"{package.name}/{postgres._install().name}", f"{package.name}.libs"):
+        if (package.parent / part).exists():
+            shutil.copytree(package.parent / part, hidden / part, symlinks=True)
+    install = hidden / package.name / postgres._install().name
+    monkeypatch.setattr(postgres, "_install", lambda: install)
+    for _ in range(2):
+        async with await start_services(Settings(bootstrap_servers=kafka), data_dir, fast=True) as running:
+            assert psutil.Process(running.postgres.pid).exe().startswith(str(shared))
+            assert await _execute(running.addresses.dsn, "select 1") == 1

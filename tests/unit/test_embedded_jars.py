@@ -106,9 +106,7 @@ def test_what_is_cut_short_or_altered_is_fetched_again_and_leftovers_go(mirror: 
 
 
 def test_two_at_once_take_turns(mirror: Mirror, tmp_path: Path):
-    threads = [
-        threading.Thread(target=ensure_jars, args=(tmp_path / "cache",), kwargs={"jars": JARS}) for _ in "ab"
-    ]
+    threads = [threading.Thread(target=ensure_jars, args=(tmp_path / "cache",), kwargs={"jars": JARS}) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -113,9 +113,7 @@ def test_a_stubborn_process_is_killed(tmp_path: Path):
 
 def test_an_orphan_is_found_by_its_argument(tmp_path: Path):
     mark = str(tmp_path / "mark")
-    process = ServiceProcess.spawn(
-        [sys.executable, "-c", "import time; time.sleep(600)", mark], tmp_path / "log"
-    )
+    process = ServiceProcess.spawn([sys.executable, "-c", "import time; time.sleep(600)", mark], tmp_path / "log")
     found = find_by_argument(mark)
     assert found is not None
     assert found.pid == process.pid
@@ -139,9 +137,7 @@ def test_backoff_doubles_up_to_a_bound():
         ({"TIDEMARK_TEST_BOOTSTRAP": "x"}, ("explicit", "embedded")),
     ],
 )
-def test_explicit_addresses_go_first_then_docker_then_embedded(
-    environ: dict[str, str], choice: tuple[str, str]
-):
+def test_explicit_addresses_go_first_then_docker_then_embedded(environ: dict[str, str], choice: tuple[str, str]):
     assert choose(environ) == choice
 
 

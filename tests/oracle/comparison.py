@@ -44,10 +44,8 @@ def differences(
             if at in found:
                 lines.append(f"{table} {at}: twice")
             found[at] = row
-        for at in wanted.keys() - found.keys():
-            lines.append(f"{table} {at}: missing; expected {wanted[at]}")
-        for at in found.keys() - wanted.keys():
-            lines.append(f"{table} {at}: not expected; found {found[at]}")
+        lines += [f"{table} {at}: missing; expected {wanted[at]}" for at in wanted.keys() - found.keys()]
+        lines += [f"{table} {at}: not expected; found {found[at]}" for at in found.keys() - wanted.keys()]
         for at in wanted.keys() & found.keys():
             for column, value in wanted[at].items():
                 if column not in skip and comparable(value) != comparable(found[at][column]):

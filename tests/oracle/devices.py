@@ -39,11 +39,12 @@ def _from_user_agent(user_agent: str) -> dict[str, str | None]:
         out["browser_version"] = ".".join(version) or None
     system = parsed.os.family if parsed.os and parsed.os.family != "Other" else None
     out["os"] = system
-    words = [parsed.device.family, parsed.device.brand, parsed.device.model] if parsed.device else []
-    names = " ".join(word for word in words if word).lower()
-    if "spider" in names:
+    family = parsed.device.family if parsed.device else ""
+    model = (parsed.device.model or "") if parsed.device else ""
+    is_tablet = any(word in family or word in model for word in ("iPad", "Tablet"))
+    if family == "Spider":
         out["device_type"] = None
-    elif "ipad" in names or "tablet" in names or (system == "Android" and "Mobile" not in user_agent):
+    elif is_tablet or (system == "Android" and "Mobile" not in user_agent):
         out["device_type"] = "tablet"
     elif system in PHONE_SYSTEMS:
         out["device_type"] = "mobile"

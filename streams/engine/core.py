@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import traceback
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import faust
 from faust.types import TP
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from streams.engine.batches import Arrived
     from streams.engine.context import Context
     from streams.engine.stage import Stage
-    from streams.engine.transport import BatchConsumer
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +68,7 @@ class Engine:
         self.restoring = False
         self._stages = dict(stages)
         self._loops: list[asyncio.Task[None]] = []
+        self._seeking: set[asyncio.Task[None]] = set()
         self._takeover: asyncio.Task[None] | None = None
         app.engine = self
         app.on_partitions_revoked.connect(self._on_partitions_revoked)
@@ -96,7 +96,10 @@ class Engine:
                 missing_from,
                 batch.records[0].offset - 1,
             )
-            cast("BatchConsumer", self.app.consumer)._thread.seek(TP(batch.topic, batch.partition), missing_from)  # noqa: SLF001  the thread-safe seek
+            seeking = asyncio.create_task(self.app.consumer.seek_wait({TP(batch.topic, batch.partition): missing_from}))
+            self._seeking.add(seeking)
+            seeking.add_done_callback(self._seeking.discard)
+            seeking.add_done_callback(self._ended)
 
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""
@@ -119,7 +122,7 @@ class Engine:
         """Faust awaits this signal before it lets the group rebalance."""
         await self.quiesce()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 
@@ -160,20 +163,20 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for partition in new:
                 group.create_task(self._take(partition))
-        positions = {TP(*partition): self._stages[partition.topic].positions[partition] for partition in sorted(wanted)}
+        positions = {TP(*partition): self._stages[partition.topic].position(partition) for partition in sorted(wanted)}
         await self._resume(positions, generation)
         self.restoring = False
 
     async def _take(self, partition: Partition) -> None:
         stage = self._stages[partition.topic]
-        stage.positions[partition] = await stage.handler.take_over(partition)
+        stage.own(partition, await stage.handler.take_over(partition))
         self.owned.add(partition)
 
     async def _release(self, partitions: set[Partition]) -> None:
         for partition in sorted(partitions):
             stage = self._stages[partition.topic]
             self.owned.discard(partition)
-            stage.positions.pop(partition, None)
+            stage.disown(partition)
             await stage.handler.release(partition)
 
     async def _resume(self, positions: Mapping[Any, int], generation: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
+from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class Stage(Generic[Plan]):
     def __init__(self, name: str, handler: Handler[Plan], *, cycle_records_max: int) -> None:
         self.name = name
         self.handler = handler
-        self.positions: dict[Partition, int] = {}
+        self._arrived: dict[Partition, int] = {}
         """Offset of the next record that may be taken in."""
+        self._taken: dict[Partition, int] = {}
+        """Offset of the next record that a cycle may take; behind `_arrived` by what is pending."""
         self._cycle_records_max = cycle_records_max
         self._pending: dict[Partition, deque[Sequence[ConsumerRecord]]] = {}
         self._pending_records: dict[Partition, int] = {}
@@ -59,6 +62,18 @@ class Stage(Generic[Plan]):
         self._turn = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
         self._is_open = False
+
+    def own(self, partition: Partition, position: int) -> None:
+        """Begin to take the records of a partition from `position` on."""
+        self._arrived[partition] = self._taken[partition] = position
+
+    def disown(self, partition: Partition) -> None:
+        """Take no more of this partition."""
+        del self._arrived[partition], self._taken[partition]
+
+    def position(self, partition: Partition) -> int:
+        """Offset of the next record that no cycle has taken: where to read on after a rebalance."""
+        return self._taken[partition]
 
     def wants(self, partition: Partition) -> bool:
         """Whether records of this partition should be fetched."""
@@ -71,7 +86,7 @@ class Stage(Generic[Plan]):
         compaction), and it is accepted.
         """
         partition = Partition(batch.topic, batch.partition)
-        position = self.positions.get(partition)
+        position = self._arrived.get(partition)
         if not self._is_open or position is None:
             return None
         records = batch.records
@@ -85,7 +100,7 @@ class Stage(Generic[Plan]):
             return position
         self._pending.setdefault(partition, deque()).append(records)
         self._pending_records[partition] = self._pending_records.get(partition, 0) + len(records)
-        self.positions[partition] = records[-1].offset + 1
+        self._arrived[partition] = records[-1].offset + 1
         self._wake.set()
         return None
 
@@ -103,11 +118,11 @@ class Stage(Generic[Plan]):
         self._is_open = False
         self._pending.clear()
         self._pending_records.clear()
-        self._holes.clear()
         async with self._turn:
             if self._committing is not None:
                 await self._committing
                 self._committing = None
+        self._arrived.update(self._taken)
 
     async def run(self, fail: Callable[[BaseException], None]) -> None:
         """Turn cycle after cycle; `fail` is told of an error that nobody awaits."""
@@ -146,8 +161,19 @@ class Stage(Generic[Plan]):
                     batches.appendleft(batch[room:])
                     batch = batch[:room]
                 run.extend(batch)
+            self._check_continuity(partition, run[0].offset)
+            self._taken[partition] = run[-1].offset + 1
             taken[partition] = run
             self._pending_records[partition] -= len(run)
             if not batches:
                 del self._pending[partition]
         return taken
+
+    def _check_continuity(self, partition: Partition, first: int) -> None:
+        expected = self._taken[partition]
+        if first != expected and self._holes.get(partition) != first:
+            msg = (
+                f"{self.name}: expected offset {expected} of {partition.topic}/{partition.partition} next, came {first}; "
+                "the worker stops, and reads from the committed position when it starts again"
+            )
+            raise InternalError(msg)

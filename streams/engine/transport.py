@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
@@ -92,7 +93,12 @@ class BatchConsumer(Consumer):
             if not wanting:
                 await asyncio.sleep(FULL_S)
                 continue
-            fetched = await self._getmany(active_partitions=wanting, timeout=ROUND_S)
+            try:
+                fetched = await self._getmany(active_partitions=wanting, timeout=ROUND_S)
+            except KeyError:
+                # aiokafka 0.14 drops what it had fetched when a rebalance begins, and may stumble over that itself
+                # (`fetched_records`). Records that it handed over to nobody are missed, and read again.
+                continue
             for tp, records in fetched.items():
                 if records and self.flow_active and self.app.consumer_generation_id == generation:
                     await self.callback(_batch_message(TP(tp.topic, tp.partition), records, generation))
@@ -126,6 +132,24 @@ def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessa
     )
 
 
+class BatchFetcher(Fetcher):
+    """Faust's fetcher service, without its own way of ending.
+
+    Cancelled in a rebalance, Faust's `_fetcher` task crashes itself in order to be restarted by a supervisor that an
+    app does not have (`faust/transport/consumer.py`), so that a worker which is stopped just then fails.
+    """
+
+    @Service.task
+    async def _fetcher(self) -> None:
+        try:
+            await cast("BatchConsumer", self.app.consumer)._drain_messages(self)  # noqa: SLF001  as Faust's does
+        except asyncio.CancelledError:
+            if not self.should_stop:
+                raise
+        finally:
+            self.set_shutdown()
+
+
 class SecureProducer(Producer):
     """Faust's own producer, which every app starts and nothing here sends by, logging in as the engine does."""
 
@@ -142,3 +166,4 @@ class BatchTransport(Transport):
 
     Consumer: ClassVar[type] = BatchConsumer
     Producer: ClassVar[type] = SecureProducer
+    Fetcher: ClassVar[type] = BatchFetcher

@@ -1,0 +1,23 @@
+"""The command line: `tidemark`.
+
+run       what a command is told, and how it ends
+services  up, down, status, worker, migrate, dsn, topics
+data      load, wait, demo
+views     stats, profile, definitions, quarantine
+"""
+
+import sys
+
+from operations.guard import find_intruder
+
+
+def main() -> None:
+    """Run the command line; ends the process with the command's exit code."""
+    intruder = find_intruder()
+    if intruder is not None:
+        sys.stderr.write(f"tidemark: {intruder}\n")
+        raise SystemExit(1)
+    # Only now: with an intruder in its place, an import below would fail and name neither.
+    from operations.cli.root import tidemark  # noqa: PLC0415
+
+    tidemark(prog_name="tidemark")

@@ -1,0 +1,144 @@
+"""Commands that move data: load, wait, demo."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+from operations.cli.run import FAILED, Run, as_json, command, err, out, run, tell_json
+from operations.load import Loaded
+from operations.load import load as load_lines
+from operations.wait import Missing, wait_until_arrived
+
+_MISSING_SHOWN = 20
+
+
+def _header(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    headers = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"expected NAME=VALUE; got {text!r}")
+        headers.append((name, os.fsencode(value)))
+    return headers
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@click.option("--topic", help="Where to.  [default: the first of source_topics]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Lines a second, at most.")
+@click.option("--header", "headers", multiple=True, callback=_header, metavar="NAME=VALUE", help="On every record.")
+@as_json
+@command
+def load(
+    told: Run,
+    *,
+    file: Path,
+    topic: str | None,
+    rate: float | None,
+    headers: list[tuple[str, bytes]],
+    as_json: bool,
+) -> None:
+    """Load FILE (- for standard input) onto a source topic: each line one record value, without a key.
+
+    Bytes go as they are. A line ends with a line feed alone, and an empty line is an empty value.
+
+    \b
+    tidemark load examples/sample.jsonl
+    zcat segment-*.jsonl.gz | tidemark load - --rate 5000
+    tidemark load export.jsonl --topic segment-eu --header tidemark-api-key=...
+    """  # noqa: D301
+    settings = told.with_kafka()
+    if topic is not None and topic not in settings.source_topics:
+        err.print(f"Nobody reads {topic}: source_topics are {', '.join(settings.source_topics)}.", style="yellow")
+    descriptor = sys.stdin.fileno() if str(file) == "-" else os.open(file, os.O_RDONLY)
+    total = None if str(file) == "-" else file.stat().st_size
+    columns = (TextColumn("loading"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[lines]:,} lines"))
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=total, lines=0)
+        done = run(
+            load_lines(
+                settings,
+                descriptor,
+                topic=topic,
+                rate=rate,
+                headers=headers,
+                on_loaded=lambda lines, size: bar.update(task, completed=size, lines=lines),
+            )
+        )
+    _tell_loaded(done, topic or settings.source_topics[0], as_json=as_json)
+
+
+def _tell_loaded(done: Loaded, topic: str, *, as_json: bool) -> None:
+    if as_json:
+        tell_json(
+            {
+                "topic": topic,
+                "lines": done.lines,
+                "bytes": done.bytes,
+                "seconds": round(done.seconds, 3),
+                "rate": round(done.rate, 1),
+            }
+        )
+    else:
+        out.print(f"Loaded {done.lines:,} lines onto {topic} in {done.seconds:.1f} s: {done.rate:,.0f} a second.")
+
+
+@click.command()
+@click.option("--timeout", type=click.FloatRange(0), help="Seconds.  [default: until nothing moves for 5 minutes]")
+@as_json
+@command
+def wait(told: Run, *, timeout: float | None, as_json: bool) -> int:
+    """Wait until all that is in the source topics now has ended in Postgres, with everything that follows from it.
+
+    Exit code 1, with what is missing, when the time is over first.
+
+    \b
+    tidemark load messages.jsonl && tidemark wait --timeout 600 && tidemark stats
+    """  # noqa: D301
+    settings = told.with_both()
+    with Progress(
+        TextColumn("waiting for {task.fields[role]}"),
+        TextColumn("{task.fields[behind]:,} records to go"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("", total=None, role="source", behind=0)
+
+        def told_of(role: str, missing: object) -> None:
+            assert isinstance(missing, tuple)
+            bar.update(task, role=role, behind=sum(each.target - each.position for each in missing))
+
+        arrival = run(wait_until_arrived(settings, timeout_s=timeout, on_progress=told_of))
+    missing = arrival.missing
+    if as_json:
+        tell_json(
+            {
+                "arrived": not missing,
+                "seconds": round(arrival.seconds, 3),
+                "missing": [_plain(each) for each in missing],
+            }
+        )
+    elif missing:
+        err.print(f"[bold red]tidemark:[/] after {arrival.seconds:.0f} s not everything has arrived:")
+        for each in missing[:_MISSING_SHOWN]:
+            err.print(f"  {each}")
+        if len(missing) > _MISSING_SHOWN:
+            err.print(f"  and {len(missing) - _MISSING_SHOWN} partitions more")
+        err.print("See that workers run (tidemark status), and their logs.")
+    else:
+        out.print(f"Everything has arrived, after {arrival.seconds:.1f} s.")
+    return FAILED if missing else 0
+
+
+def _plain(missing: Missing) -> dict[str, object]:
+    return {
+        "topic": missing.topic,
+        "partition": missing.partition,
+        "position": missing.position,
+        "target": missing.target,
+    }

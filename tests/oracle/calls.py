@@ -130,7 +130,7 @@ def _set_traits(said: Said, traits: dict[str, Any]) -> None:
             if "first_name" in absent:
                 said.fields["first_name"] = first
             if space and "last_name" in absent:
-                said.fields["last_name"] = last.strip()
+                said.fields["last_name"] = last
     if "address" in rest and isinstance(rest["address"], (dict, type(None))):
         address = rest.pop("address")
         if address is None:

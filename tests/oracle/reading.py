@@ -200,6 +200,7 @@ def read_time(value: Any) -> int | None:
 
 def event_time(message: dict[str, Any], kafka_time_ms: int, future_tolerance_s: int) -> int:
     """Return the event time of S2 in microseconds, clamped."""
+    produced = max(kafka_time_ms, 0) * 1000  # a record without a time has -1
     received = read_time(message.get("receivedAt"))
     sent = read_time(message.get("sentAt"))
     original = read_time(message.get("originalTimestamp"))
@@ -213,8 +214,8 @@ def event_time(message: dict[str, Any], kafka_time_ms: int, future_tolerance_s: 
     if time is None:
         time = received
     if time is None:
-        time = kafka_time_ms * 1000
-    arrived = received if received is not None else kafka_time_ms * 1000
+        time = produced
+    arrived = received if received is not None else produced
     return min(time, arrived + future_tolerance_s * 1_000_000)
 
 

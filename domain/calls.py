@@ -97,8 +97,8 @@ def _message_id(payload: dict[str, Any], warnings: list[WarningKind]) -> str:
     value = payload.get("messageId")
     if type(value) is str and value:
         return bounded(value)
-    if type(value) is int:
-        return bounded(str(value))
+    if type(value) is int or type(value) is float:
+        return bounded(repr(value))
     warnings.append(WarningKind.MISSING_MESSAGE_ID)
     varying = {"sentAt", "receivedAt"}
     if payload.get("originalTimestamp") is not None:

@@ -36,8 +36,6 @@ _TEXT_TRAITS: Final = {
 }
 _SPECIAL_TRAITS: Final = frozenset({*_TEXT_TRAITS, "firstName", "lastName", "name", "address"})
 _CONTEXT_TEXTS: Final = (("ip", "ip_address"), ("timezone", "timezone"), ("locale", "language"))
-_PIXEL_DIGITS_MAX: Final = 309
-"""Digits of a screen's width as text: as many as a JSON number can have."""
 
 
 def read_identify(payload: dict[str, Any], context: dict[str, Any], warnings: list[WarningKind]) -> Identify | Refusal:
@@ -170,11 +168,11 @@ def _text(of: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | No
     return None
 
 
-def _pixels(value: Json) -> int | None:
+def _pixels(value: Json) -> str | None:
     if type(value) is int:
-        return value
+        return str(value)
     if type(value) is float and value.is_integer():
-        return int(value)
-    if type(value) is str and value.isascii() and value.isdigit() and len(value) <= _PIXEL_DIGITS_MAX:
-        return int(value)
+        return str(int(value))
+    if type(value) is str and value.isascii() and value.isdigit():
+        return value.lstrip("0") or "0"
     return None

@@ -34,8 +34,11 @@ class Rules(msgspec.Struct, frozen=True):
         """Whether a stripped id is nobody's: only zeros and dashes, or in the list, plain or in quotes."""
         if not self.blocked_ids:
             return False
-        if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2:
-            text = text[1:-1]
+        if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2 and self._is_listed(text[1:-1]):
+            return True
+        return self._is_listed(text)
+
+    def _is_listed(self, text: str) -> bool:
         return text.lower() in self.blocked_ids or (text[0] in "0-" and not text.strip("0-"))
 
 

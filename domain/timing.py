@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -30,8 +31,7 @@ def read_time(value: Json) -> int | None:
     if type(value) is int:
         return value * 1000 if 0 <= value < END // 1000 else None
     if type(value) is float and 0 <= value < END // 1000:
-        whole = int(value)
-        return whole * 1000 + int((value - whole) * 1000)
+        return int(Decimal(repr(value)) * 1000)
     return None
 
 

@@ -178,10 +178,11 @@ def test_traits_of_a_group():
 def test_message_ids():
     assert call("page", messageId=" m ").message_id == " m "
     assert call("page", messageId=12).message_id == "12"
+    assert call("page", messageId=1.5).message_id == "1.5"
     assert call("page", messageId="x" * 600).message_id == bounded("x" * 600)
 
 
-@pytest.mark.parametrize("absent", [..., None, "", True, 1.5, {}, ["m"]])
+@pytest.mark.parametrize("absent", [..., None, "", True, {}, ["m"]])
 def test_without_message_id_the_payload_is_hashed(absent):
     sent = message("page", messageId=absent)
     found = read(sent)

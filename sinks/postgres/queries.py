@@ -12,6 +12,20 @@ from contracts.rows import COMPANY_FIELDS, PROFILE_FIELDS
 from sinks.postgres.database import Connection, checked_schema, fetch
 from sinks.postgres.statements import statement
 
+_PAGE_VIEWS: Final = (
+    "message_id",
+    "leaf",
+    "kind",
+    "event_time",
+    "url",
+    "path",
+    "title",
+    "referrer",
+    "name",
+    "properties",
+)
+_OCCURRENCES: Final = ("message_id", "leaf", "event", "event_time", "properties", "sent_properties")
+
 PUBLIC_COLUMNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "profiles": (
         (
@@ -26,14 +40,8 @@ PUBLIC_COLUMNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("profile_id",),
     ),
     "identities": (("leaf", "profile_id"), ("leaf",)),
-    "page_views": (
-        ("message_id", "leaf", "kind", "event_time", "url", "path", "title", "referrer", "name", "properties"),
-        ("event_time", "message_id", "leaf"),
-    ),
-    "event_occurrences": (
-        ("message_id", "leaf", "event", "event_time", "properties", "sent_properties"),
-        ("event_time", "message_id", "leaf"),
-    ),
+    "page_views": (_PAGE_VIEWS, ("event_time", "message_id", "leaf")),
+    "event_occurrences": (_OCCURRENCES, ("event_time", "message_id", "leaf")),
     "companies": (("company_id", *COMPANY_FIELDS, "attributes"), ("company_id",)),
     "company_members": (("company_id", "leaf", "joined_at"), ("company_id", "leaf")),
     "audience_memberships": (("leaf", "audience", "member", "changed_at"), ("leaf", "audience")),
@@ -47,14 +55,8 @@ PUBLIC_COLUMNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("topic", "partition", '"offset"', "reason", "detail", "raw"),
         ("topic", "partition", '"offset"'),
     ),
-    "profile_page_views": (
-        ("profile_id", "message_id", "leaf", "kind", "event_time"),
-        ("event_time", "message_id", "leaf"),
-    ),
-    "profile_events": (
-        ("profile_id", "message_id", "leaf", "event", "event_time"),
-        ("event_time", "message_id", "leaf"),
-    ),
+    "profile_page_views": (("profile_id", *_PAGE_VIEWS), ("event_time", "message_id", "leaf")),
+    "profile_events": (("profile_id", *_OCCURRENCES), ("event_time", "message_id", "leaf")),
     "profile_companies": (("profile_id", "company_id"), ("profile_id", "company_id")),
     "profile_audiences": (("profile_id", "audience", "member"), ("profile_id", "audience")),
 }

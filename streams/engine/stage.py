@@ -173,7 +173,7 @@ class Stage(Generic[Plan]):
         expected = self._taken[partition]
         if first != expected and self._holes.get(partition) != first:
             msg = (
-                f"{self.name}: expected offset {expected} of {partition.topic}/{partition.partition} next, came {first}; "
+                f"{self.name}: expected offset {expected} of {partition.topic}/{partition.partition}, came {first}; "
                 "the worker stops, and reads from the committed position when it starts again"
             )
             raise InternalError(msg)

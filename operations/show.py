@@ -12,6 +12,7 @@ from rich.text import Text
 
 from operations.runstate import Status
 from operations.stats import Report
+from sinks.postgres.queries import PUBLIC_COLUMNS
 from streams.topics import DAY_MS, TopicSpec
 
 _STATE_STYLES: Final = {"running": "green", "configured": "green", "waiting": "yellow", "orphaned": "red"}
@@ -54,11 +55,19 @@ def cell(value: object) -> Text:
     return Text(printable(text))
 
 
-def table(title: str, *columns: str, right: Collection[str] = ()) -> Table:
-    """An empty table; the columns named in `right` are set to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+def table(title: str, *columns: str, right: Collection[str] = (), one_line: Collection[str] = ()) -> Table:
+    """An empty table; columns named in `right` are set to the right, those in `one_line` are cut to fit."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        cut = column in one_line
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=cut or column in right,
+            overflow="ellipsis" if cut else "fold",
+        )
     return made
 
 
@@ -110,10 +119,10 @@ def topics(specs: Sequence[TopicSpec], counts: Mapping[str, int], created: Colle
 
 def _kept(configs: Mapping[str, str]) -> str:
     if configs.get("cleanup.policy") == "compact":
-        return "the newest of a key"
+        return "newest of a key"
     retention = configs.get("retention.ms")
     if retention is None:
-        return "as the cluster says"
+        return "cluster's default"
     return "all" if retention == "-1" else f"{int(retention) / DAY_MS:g} days"
 
 
@@ -129,10 +138,10 @@ def stats(report: Report) -> RenderableType:
     )
     parts: list[RenderableType] = [sums]
     if counts.quarantined:
-        parts.append(counted("Quarantined by reason", "reason", counts.quarantined))
+        parts.append(counted("\nQuarantined by reason", "reason", counts.quarantined))
     if counts.warnings:
-        parts.append(counted("Warnings by kind", "kind", counts.warnings))
-    lag = table("Lag", "topic", "records", "by partition", right=("records",))
+        parts.append(counted("\nWarnings by kind", "kind", counts.warnings))
+    lag = table("\nLag", "topic", "records", "by partition", right=("records",))
     for topic, partitions in report.lag.items():
         lag.add_row(topic, count(sum(partitions.values())), " ".join(map(str, partitions.values())))
     return Group(*parts, lag)
@@ -148,8 +157,8 @@ def counted(title: str, column: str, counts: Mapping[str, int]) -> Table:
 
 def profile(found: Mapping[str, Any]) -> RenderableType:
     """`tidemark profile show`: what is set, then attributes, companies and audiences."""
-    apart = {"attributes", "companies", "audiences", "leaves"}
-    rows = [(name, value) for name, value in found.items() if name not in apart and value is not None]
+    columns = (name for name in PUBLIC_COLUMNS["profiles"][0] if name != "attributes")
+    rows = [(name, found[name]) for name in columns if found[name] is not None]
     parts: list[RenderableType] = [pairs("Profile", rows)]
     if found["attributes"]:
         parts.append(pairs("\nAttributes", sorted(found["attributes"].items())))
@@ -174,8 +183,8 @@ def definitions(found: Sequence[Mapping[str, Any]]) -> Table:
 
 def quarantine(found: Sequence[Mapping[str, Any]]) -> Table:
     """`tidemark quarantine list`."""
-    made = table("", "topic", "partition", "offset", "reason", "bytes", right=("partition", "offset", "bytes"))
-    made.add_column("detail", overflow="fold")
+    numbers = ("partition", "offset", "bytes")
+    made = table("", "topic", "partition", "offset", "reason", "bytes", "detail", right=numbers)
     for each in found:
         made.add_row(
             cell(each["topic"]),

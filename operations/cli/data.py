@@ -1,18 +1,28 @@
 """Commands that move data: load, wait, demo."""
 
+import asyncio
 import os
+import shlex
+import signal
 import sys
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from contracts.settings import Settings
 from operations.cli.run import FAILED, Run, as_json, command, err, out, run, tell_json
+from operations.cli.services import prepare
+from operations.demo import Moving, demo_settings, empty_demo_dir, run_demo
 from operations.load import Loaded
 from operations.load import load as load_lines
+from operations.story import Story
+from operations.story import told as tell_story
 from operations.wait import Missing, wait_until_arrived
 
 _MISSING_SHOWN = 20
+_SVG_WIDTH = 120
 
 
 def _header(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, bytes]]:
@@ -142,3 +152,86 @@ def _plain(missing: Missing) -> dict[str, object]:
         "position": missing.position,
         "target": missing.target,
     }
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave services and worker running; `tidemark down` ends them.")
+@click.option("--svg", type=click.Path(path_type=Path, dir_okay=False), help="Write what is shown as a picture, too.")
+@command
+def demo(told: Run, *, keep: bool, svg: Path | None) -> None:
+    """See the whole of it: Kafka, Postgres and a worker start, a sample goes through, and its story is told.
+
+    Needs no service and no Docker: the first run downloads Kafka (60 MB) and keeps it. Everything stays in the
+    directory `demo` of the data directory, which the next demo empties; with --data-dir, in that one.
+
+    \b
+    tidemark demo
+    tidemark demo --keep
+    """  # noqa: D301
+    data_dir = told.data_dir if told.data_dir_told else told.data_dir / "demo"
+    settings = demo_settings(told.told, data_dir)
+    empty_demo_dir(data_dir)
+    story = run(_demo(settings, data_dir, keep=keep))
+    console = Console(record=svg is not None, highlight=False, width=_SVG_WIDTH if svg is not None else None)
+    console.print()
+    console.print(tell_story(story))
+    console.print()
+    _tell_further(console, _shown(data_dir), story, keep=keep)
+    if svg is not None:
+        console.save_svg(str(svg), title="tidemark demo")
+
+
+async def _demo(settings: Settings, data_dir: Path, *, keep: bool) -> Story:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    err.print(f"Kafka and Postgres start in {_shown(data_dir)}", soft_wrap=True)
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        read = bar.add_task("read from Kafka", total=None, visible=False)
+        rested = bar.add_task("in Postgres", total=None, visible=False)
+        last = ""
+
+        def moving(now: Moving) -> None:
+            nonlocal last
+            if now.phase != last:
+                err.print(now.phase[:1].upper() + now.phase[1:])
+                last = now.phase
+            if now.loaded:
+                bar.update(read, total=now.loaded, completed=now.read, visible=True)
+                bar.update(rested, total=now.loaded, completed=now.rested, visible=True)
+
+        return await run_demo(settings, data_dir, prepare=prepare, keep=keep, progress=err, on_moving=moving)
+
+
+def _tell_further(console: Console, where: str, story: Story, *, keep: bool) -> None:
+    steps = [
+        (f"tidemark up --detach --data-dir {where}", "run it again, with what is in it now"),
+        (f"tidemark profile show {_someone(story)} --data-dir {where}", "one of them, whole"),
+        (f"tidemark quarantine list --data-dir {where}", "every message that was refused"),
+        (f'psql "$(tidemark dsn --data-dir {where})"', "the tables themselves, in the schema tidemark"),
+        (f"tidemark load FILE --data-dir {where}", "messages of your own, one a line"),
+        (f"tidemark down --data-dir {where}", "end it"),
+    ]
+    if keep:
+        del steps[0]
+    console.print("It goes on running. Look further:" if keep else "All of it is stopped, and kept. Look further:")
+    width = max(len(line) for line, _ in steps)
+    for line, why in steps:
+        console.print(f"  [cyan]{line:<{width}}[/]  [dim]{why}[/]", soft_wrap=True)
+
+
+def _someone(story: Story) -> str:
+    for each in story.profiles:
+        if each["profile_id"].startswith("user:"):
+            return shlex.quote(each["profile_id"].removeprefix("user:"))
+    return "ID"
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be written here."""
+    try:
+        short = path.relative_to(Path.cwd())
+    except ValueError:
+        short = path
+    return shlex.quote(str(short))

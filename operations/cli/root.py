@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from operations.cli.data import load, wait
+from operations.cli.data import demo, load, wait
 from operations.cli.run import config_option, data_dir_option
 from operations.cli.services import down, dsn, migrate, status, topics, up, worker
 from operations.cli.views import definitions, profile, quarantine, stats
@@ -40,6 +40,7 @@ def tidemark(data_dir: Path | None, config: Path | None) -> None:
 
 
 for each in (
+    demo,
     up,
     status,
     down,

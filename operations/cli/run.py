@@ -35,7 +35,7 @@ FAILED: Final = 1
 """Exit code of a command that failed, or whose answer is no."""
 
 INTERRUPTED: Final = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+"""Exit code after Ctrl-C (and of a demo that was told to end), as shells have it: 128 and the number of SIGINT."""
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -105,8 +105,8 @@ class Run:
             connection = await database.open()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise ServiceError(
-                f"expected a Postgres at {database.address}; {describe(error)}. See that it runs (tidemark status), and "
-                "that the address is right (tidemark dsn)."
+                f"expected a Postgres at {database.address}; {describe(error)}. See that it runs (tidemark status), "
+                "and that the address is right (tidemark dsn)."
             ) from error
         try:
             await require_migrated(connection, settings.schema)
@@ -161,7 +161,7 @@ def command(function: Function) -> Function:
             code = function(told, **arguments)
         except click.exceptions.ClickException:
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             code = INTERRUPTED
         except Exception as error:
             if debug:
@@ -184,7 +184,8 @@ def _tell(error: Exception, told: Run | None) -> int:
     elif isinstance(error, KafkaError) and told is not None:
         settings = told.settings
         text = (
-            f"Kafka does not answer as expected: {error or type(error).__name__}. See that it runs (tidemark status)."
+            f"expected a Kafka at {settings.bootstrap_servers} that speaks {settings.security_protocol}; "
+            f"{str(error) or type(error).__name__}. See that it runs (tidemark status), and that the address is right."
         )
     elif isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError)):
         text = f"Postgres does not answer as expected: {describe(error)}. See that it runs (tidemark status)."

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from contracts.errors import SettingError
-from sinks.postgres.outcomes import Call, classify, describe, stopping
+from sinks.postgres.outcomes import ERRORS, Call, classify, describe, stopping
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Database:
         while True:
             try:
                 result = await work(await self.connected())
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except ERRORS as error:
                 if classify(error) is not Call.RETRY:
                     raise stopping(error) from error
                 self.drop()

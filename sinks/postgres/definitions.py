@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from typing import Final
 
-import asyncpg
 import msgspec
 
 from contracts.definitions import EVENTS, AttributeType, Definition, Definitions
 from sinks.postgres.database import Connection, Database, Patience, fetch
-from sinks.postgres.outcomes import Call, classify, stopping
+from sinks.postgres.outcomes import ERRORS, Call, classify, stopping
 from sinks.postgres.statements import statement
 
 log = logging.getLogger(__name__)
@@ -123,7 +122,7 @@ class DefinitionStore:
             try:
                 connection = await self._database.open()
                 await self._listen(connection, patience, changed)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except ERRORS as error:
                 if classify(error) is not Call.RETRY:
                     raise stopping(error) from error
                 await patience.wait(error)

@@ -1,6 +1,7 @@
 """What an error of Postgres calls for, told apart by SQLSTATE and never by text."""
 
 from enum import Enum
+from typing import Final
 
 import asyncpg
 
@@ -20,9 +21,12 @@ class Call(Enum):
     """Nobody but a person can mend it."""
 
 
-FENCED_STATE = "TM001"
+ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What asyncpg raises: what the server said, a connection that is gone, and the network's own."""
+
+FENCED_STATE: Final = "TM001"
 """Raised by `merge_batch`: a partition has another owner, or another position."""
-AHEAD_STATE = "TM002"
+AHEAD_STATE: Final = "TM002"
 """Raised by `merge_batch`: a row is ahead of its owner's state."""
 
 _RETRIED_CLASSES = frozenset(
@@ -75,15 +79,16 @@ def classify(error: BaseException) -> Call:
     if isinstance(error, asyncpg.InterfaceError):
         # asyncpg could not encode an argument: it names that by a ValueError of its own.
         return Call.REJECT if isinstance(error, ValueError) else Call.RETRY
-    # Refused, reset, cut off, timed out: TimeoutError is an OSError.
-    return Call.RETRY if isinstance(error, OSError) else Call.STOP
+    # Refused, reset, cut off, timed out: TimeoutError is an OSError. InternalClientError is what asyncpg 0.32 raises
+    # on a connection that the server has ended but whose end has not been noticed yet.
+    return Call.RETRY if isinstance(error, (OSError, asyncpg.InternalClientError)) else Call.STOP
 
 
 def is_uncertain(error: BaseException) -> bool:
     """Tell whether a statement that ended with this error may have been committed all the same."""
     if isinstance(error, asyncpg.PostgresError):
         return sqlstate(error)[:2] in _LOST_CLASSES
-    return isinstance(error, (OSError, asyncpg.InterfaceError)) and not isinstance(error, ValueError)
+    return isinstance(error, ERRORS) and not isinstance(error, ValueError)
 
 
 def describe(error: BaseException) -> str:

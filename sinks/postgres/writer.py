@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import asyncpg
-
 from contracts.errors import FencedError
 from sinks.postgres.batch import TABLES, Batch, Move, Refused, staged
 from sinks.postgres.database import Connection, Database, Patience
-from sinks.postgres.outcomes import Call, classify, describe, is_uncertain, sqlstate, stopping
+from sinks.postgres.outcomes import ERRORS, Call, classify, describe, is_uncertain, sqlstate, stopping
 from sinks.postgres.partitions import TIME_PARTITIONED, Partitions
 from sinks.postgres.progress import read_progress
 from sinks.postgres.statements import statement
@@ -75,7 +73,7 @@ class Writer:
                 unknown = True
                 await _merge(connection, self._app_version, batch)
                 break
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except ERRORS as error:
                 unknown = unknown and is_uncertain(error)
                 doubted = doubted or unknown
                 call = classify(error)
@@ -135,7 +133,7 @@ class Writer:
         try:
             arguments = [staged(each, rows if each == table else [], version) for each in TABLES]
             await connection.execute(statement("merge_batch"), self._app_version, [], *arguments)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             if classify(error) is not Call.REJECT:
                 raise
             refusal: Exception = error

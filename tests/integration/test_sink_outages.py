@@ -1,0 +1,191 @@
+"""The writer while connections break and locks are held."""
+
+import asyncio
+import contextlib
+import random
+
+import asyncpg
+import pytest
+
+from contracts.errors import FencedError
+from sinks.postgres.batch import Batch, Move
+from sinks.postgres.progress import take
+from tests.integration.sink_environment import APP, TOPIC, Proxy, open_sink, view
+
+
+@pytest.fixture
+async def sink(postgres_dsn):
+    async with open_sink(postgres_dsn) as opened:
+        await opened.take()
+        yield opened
+
+
+async def warmed(sink, writer):
+    """Make a first step, so that the session is known and its statements are prepared; return the epoch."""
+    epoch = (await sink.stands()).epoch
+    await writer.commit(Batch(page_views=[view(0)], progress=[Move(TOPIC, 0, epoch, 0, 1, applied=1)]))
+    return epoch
+
+
+async def views(sink):
+    return {row[0] for row in (await sink.dump())["page_views"]}
+
+
+async def test_a_commit_whose_answer_is_lost_is_made_once(sink):
+    async with Proxy(sink.dsn).running() as proxy:
+        writer = sink.new_writer(proxy.dsn)
+        epoch = await warmed(sink, writer)
+        proxy.cut_at_reply = b"SELECT 1\x00"
+        await writer.commit(Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)]))
+        assert proxy.cuts == 1
+    now = await sink.stands()
+    assert (now.next_offset, now.applied) == (2, 2)
+    assert await views(sink) == {"m0", "m1"}
+
+
+async def test_a_request_that_never_arrived_is_made_again(sink):
+    async with Proxy(sink.dsn).running() as proxy:
+        writer = sink.new_writer(proxy.dsn)
+        epoch = await warmed(sink, writer)
+        proxy.cut_before_request = True
+        await writer.commit(Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)]))
+        assert proxy.cuts == 1
+    now = await sink.stands()
+    assert (now.next_offset, now.applied) == (2, 2)
+
+
+async def test_cut_in_the_midst_of_the_rows_leaves_nothing(sink):
+    async with Proxy(sink.dsn).running() as proxy:
+        writer = sink.new_writer(proxy.dsn)
+        epoch = await warmed(sink, writer)
+        proxy.cut_after_bytes = 400_000
+        many = [view(n, properties='{"text":"' + "x" * 400 + '"}') for n in range(1, 3001)]
+        await writer.commit(Batch(page_views=many, progress=[Move(TOPIC, 0, epoch, 1, 3001, applied=3000)]))
+        assert proxy.cuts == 1
+    now = await sink.stands()
+    assert (now.next_offset, now.applied) == (3001, 3001)
+    assert len(await views(sink)) == 3001
+
+
+async def test_a_lost_commit_and_a_new_owner_is_a_fence(sink):
+    async with Proxy(sink.dsn).running() as proxy:
+        writer = sink.new_writer(proxy.dsn)
+        epoch = await warmed(sink, writer)
+        proxy.cut_before_request = True
+        await sink.take(owner="w2")
+        with pytest.raises(FencedError):
+            await writer.commit(Batch(progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)]))
+
+
+async def test_sessions_killed_again_and_again_cost_nothing(sink):
+    epoch = await warmed(sink, sink.writer)
+    stop, pauses = asyncio.Event(), random.Random(7)
+
+    async def kill():
+        while not stop.is_set():
+            await sink.connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidemark-test'"
+            )
+            # Long enough for a new session to get something done now and then.
+            await asyncio.sleep(pauses.uniform(0, 0.4))
+
+    killer = asyncio.create_task(kill())
+    for n in range(1, 41):
+        rows = [view(1000 * n + each) for each in range(100)]
+        await sink.writer.commit(Batch(page_views=rows, progress=[Move(TOPIC, 0, epoch, n, n + 1, applied=100)]))
+    stop.set()
+    await killer
+    now = await sink.stands()
+    assert (now.next_offset, now.applied) == (41, 4001)
+    assert len(await views(sink)) == 4001
+
+
+async def test_a_writer_waits_for_a_lock_and_goes_on(sink):
+    writer = sink.new_writer(lock_timeout_ms=50)
+    epoch = await warmed(sink, writer)
+    other = await asyncpg.connect(sink.dsn)
+    try:
+        held = other.transaction()
+        await held.start()
+        await other.execute("select from tidemark.progress for update")
+        commit = asyncio.create_task(writer.commit(Batch(progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])))
+        await asyncio.sleep(0.3)
+        assert not commit.done()
+        await held.rollback()
+        await commit
+    finally:
+        await other.close()
+    assert (await sink.stands()).next_offset == 2
+
+
+async def test_a_takeover_ends_a_session_that_is_stuck(sink):
+    stuck = await asyncpg.connect(sink.dsn, server_settings={"search_path": "tidemark"})
+    await stuck.execute("update progress set owner_pid = pg_backend_pid()")
+    held = stuck.transaction()
+    await held.start()
+    await stuck.execute("update progress set applied = applied + 1")
+    taken = await take(sink.connection, APP, TOPIC, 0, "w2", lock_wait_ms=100)
+    assert (taken.epoch, taken.applied, taken.owner) == (2, 0, "w2")
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await stuck.execute("select 1")
+    stuck.terminate()
+
+
+async def test_a_takeover_leaves_others_alone(sink):
+    """A session that the row names, but that holds nothing, may belong to somebody else by now."""
+    bystander = await asyncpg.connect(sink.dsn, server_settings={"search_path": "tidemark"})
+    await bystander.execute("update progress set owner_pid = pg_backend_pid()")
+    await sink.take(owner="w2")
+    assert await bystander.fetchval("select 1") == 1
+    await bystander.close()
+
+
+async def test_a_successor_knows_the_session_of_a_writer_that_connected_anew(sink):
+    epoch = await warmed(sink, sink.writer)
+    await sink.connection.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidemark-test'"
+    )
+    await sink.writer.commit(Batch(progress=[Move(TOPIC, 0, epoch, 1, 2)]))
+    named, alive = await sink.connection.fetchrow(
+        "select owner_pid, (select pid from pg_stat_activity where application_name = 'tidemark-test') from progress"
+    )
+    assert named == alive
+
+
+async def test_a_process_stopped_while_it_sends_holds_nothing(sink):
+    """The successor need not end anything: no statement runs before its last byte has arrived."""
+    async with Proxy(sink.dsn).running() as proxy:
+        writer = sink.new_writer(proxy.dsn)
+        epoch = await warmed(sink, writer)
+        proxy.stall_after_bytes = 10_000
+        many = [view(n) for n in range(1, 1001)]
+        commit = asyncio.create_task(writer.commit(Batch(page_views=many, progress=[Move(TOPIC, 0, epoch, 1, 1001)])))
+        await proxy.stalled.wait()
+        held = await sink.connection.fetchval(
+            "select count(*) from pg_locks join pg_stat_activity using (pid) where application_name = 'tidemark-test'"
+        )
+        assert held == 0
+        taken = await sink.take(owner="w2")
+        assert (taken.epoch, taken.next_offset) == (epoch + 1, 1)
+        alive = "select count(*) from pg_stat_activity where application_name = 'tidemark-test'"
+        assert await sink.connection.fetchval(alive) == 1
+        commit.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await commit
+
+
+async def test_a_server_that_is_not_there_is_waited_for(sink, caplog):
+    epoch = (await sink.stands()).epoch
+    proxy = Proxy(sink.dsn)
+    async with proxy.running():
+        pass
+    writer = sink.new_writer(proxy.dsn)
+    commit = asyncio.create_task(writer.commit(Batch(progress=[Move(TOPIC, 0, epoch, 0, 1)])))
+    await asyncio.sleep(0.5)
+    assert caplog.records
+    assert not commit.done()
+    port = int(proxy.dsn.rpartition("@127.0.0.1:")[2].partition("/")[0])
+    async with proxy.running(port):
+        await commit
+    assert (await sink.stands()).next_offset == 1
+    assert len([each for each in caplog.records if "waits for Postgres" in each.message]) == 1

@@ -1,0 +1,81 @@
+"""What people and tests ask of the public tables."""
+
+import pytest
+
+from contracts.definitions import USER_SCOPE, AttributeType
+from contracts.rows import AudienceMembership, CompanyMember, Identity, Quarantined
+from sinks.postgres import queries
+from sinks.postgres.batch import Batch
+from sinks.postgres.definitions import DefinitionStore
+from tests.integration.sink_environment import APP, TIME_US, occurrence, open_sink, whole
+
+
+@pytest.fixture
+async def sink(postgres_dsn):
+    async with open_sink(postgres_dsn) as opened:
+        await opened.take()
+        yield opened
+
+
+async def test_read_is_applied_duplicate_quarantined_and_in_flight(sink):
+    bad = [
+        Quarantined("segment", 0, n, reason, "", b"x" * n)
+        for n, reason in enumerate(("too_large", "forbidden", "too_large"))
+    ]
+    await sink.step(Batch(quarantined=bad), read=20, applied=10, duplicate=4, warnings={"future_time": 1})
+    stats = await queries.stats(sink.connection, APP)
+    assert (stats.read, stats.applied, stats.duplicate, stats.in_flight) == (20, 10, 4, 3)
+    assert stats.quarantined == {"forbidden": 1, "too_large": 2}
+    assert stats.warnings == {"future_time": 1}
+    listed = await queries.quarantine_list(sink.connection, "too_large")
+    assert {(each["offset"], each["octet_length"]) for each in listed} == {(0, 0), (2, 2)}
+    shown = await queries.quarantine_show(sink.connection, "segment", 0, 2)
+    assert (shown["reason"], shown["raw"]) == ("too_large", b"xx")
+    assert await queries.quarantine_show(sink.connection, "segment", 0, 99) is None
+
+
+async def test_before_the_first_record_all_is_zero(sink):
+    stats = await queries.stats(sink.connection, "v9")
+    assert (stats.read, stats.in_flight, stats.quarantined, stats.warnings) == (0, 0, {}, {})
+
+
+async def test_a_profile_by_any_of_its_identifiers(sink):
+    await sink.step(
+        Batch(
+            profiles=[(whole("user:u1", email="ann@example.com"), 1), (whole("anon:u1"), 2)],
+            identities=[Identity("user:u1", "user:u1"), Identity("anon:a1", "user:u1"), Identity("anon:u1", "anon:u1")],
+            company_members=[CompanyMember("acme", "anon:a1", TIME_US)],
+            audience_memberships=[(AudienceMembership("user:u1", "vip", True, TIME_US), "m1")],
+        )
+    )
+    for identifier in ("u1", "a1", "user:u1", "anon:a1"):
+        found = await queries.profile(sink.connection, identifier)
+        assert found["profile_id"] == "user:u1"
+        assert found["email"] == "ann@example.com"
+        assert found["leaves"] == ["anon:a1", "user:u1"]
+        assert found["companies"] == ["acme"]
+        assert found["audiences"] == {"vip": True}
+        assert found["first_seen"] == "2023-11-14T22:13:20+00:00"
+    assert (await queries.profile(sink.connection, "anon:u1"))["profile_id"] == "anon:u1"
+    assert await queries.profile(sink.connection, "nobody") is None
+
+
+async def test_events_audiences_and_definitions(sink):
+    await sink.step(
+        Batch(
+            occurrences=[
+                occurrence(n)._replace(event="Viewed" if n else "Bought", leaf=f"user:u{n % 2}") for n in range(4)
+            ],
+            identities=[Identity(f"user:u{n}", f"user:u{n}") for n in range(2)],
+            audience_memberships=[(AudienceMembership(f"user:u{n}", "vip", n == 0, TIME_US), "m") for n in range(2)],
+        )
+    )
+    assert await queries.top_events(sink.connection, 1) == [
+        {"event": "Viewed", "occurrences": 3, "leaves": 2, "last": TIME_US}
+    ]
+    assert await queries.audiences(sink.connection) == [{"audience": "vip", "members": 1, "ever": 2}]
+    store = DefinitionStore(sink.databases[0])
+    await store.set_definition(USER_SCOPE, "plan", AttributeType.FIXED_CHOICE, ["pro", "free"])
+    assert await queries.definitions(sink.connection) == [
+        {"scope": "user", "name": "plan", "type": "fixed_choice", "choices": ["free", "pro"], "source": "manual"}
+    ]

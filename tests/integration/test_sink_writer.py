@@ -1,0 +1,302 @@
+"""What the writer promises, on a real Postgres."""
+
+import asyncio
+import random
+
+import pytest
+
+from contracts.errors import FencedError, InternalError
+from contracts.rows import (
+    AudienceChange,
+    AudienceMembership,
+    Company,
+    CompanyMember,
+    Counters,
+    Identity,
+    Quarantined,
+)
+from sinks.postgres.batch import Batch, Move
+from sinks.postgres.progress import read_progress, take
+from tests.integration.sink_environment import (
+    APP,
+    DAY_US,
+    TIME_US,
+    TOPIC,
+    Sink,
+    occurrence,
+    open_sink,
+    view,
+    whole,
+)
+
+
+@pytest.fixture
+async def sink(postgres_dsn):
+    async with open_sink(postgres_dsn) as opened:
+        await opened.take()
+        yield opened
+
+
+async def partitions(sink: Sink, table: str) -> set[str]:
+    rows = await sink.connection.fetch(
+        "select inhrelid::regclass::text from pg_inherits where inhparent = $1::text::regclass", table
+    )
+    return {name for (name,) in rows}
+
+
+async def test_rows_and_progress_come_together(sink):
+    batch = Batch(
+        page_views=[view(1, properties='{"a":1}')],
+        occurrences=[occurrence(2, properties='{"price":12.50}')],
+        counters=[(Counters("anon:a1", 3, TIME_US - 5, TIME_US), 4)],
+        profiles=[(whole(email="ann@example.com", attributes='{"plan":"pro"}'), 7)],
+        identities=[Identity("user:u1", "user:u1"), Identity("anon:a1", "anon:a1")],
+        companies=[(Company("c1", ("Acme", *(None,) * 5), '{"tier":1}'), 3)],
+        company_members=[CompanyMember("c1", "user:u1", TIME_US)],
+        audience_memberships=[(AudienceMembership("user:u1", "vip", True, TIME_US), "m1")],
+        audience_changes=[AudienceChange("user:u1", "vip", True, TIME_US, "m1")],
+        quarantined=[Quarantined("segment", 0, 4, "invalid_json", "cut off", b'{"\x00\xff')],
+    )
+    assert await sink.step(batch, applied=9, duplicate=1, warnings={"future_time": 2}) == []
+    rows = await sink.dump()
+    assert rows["page_views"] == [
+        ("m1", "user:u1", "page", TIME_US, "https://a.example/", "/", None, None, None, '{"a": 1}')
+    ]
+    assert rows["event_occurrences"] == [("m2", "user:u1", "Order Completed", TIME_US, '{"price": 12.50}', None)]
+    anonymous, known = rows["profiles"]
+    assert (anonymous[0], anonymous[1], anonymous[-4:]) == ("anon:a1", None, (3, TIME_US - 5, TIME_US, "{}"))
+    assert (known[:3], known[-1]) == (("user:u1", "u1", "ann@example.com"), '{"plan": "pro"}')
+    assert rows["companies"] == [("c1", "Acme", None, None, None, None, None, '{"tier": 1}')]
+    assert rows["company_members"] == [("c1", "user:u1", TIME_US)]
+    assert rows["audience_memberships"] == [("user:u1", "vip", True, TIME_US)]
+    assert rows["audience_history"] == [("user:u1", "vip", True, TIME_US, "m1")]
+    assert rows["quarantine"] == [("segment", 0, 4, "invalid_json", "cut off", b'{"\x00\xff')]
+    assert rows["profile_events"] == [("user:u1", *rows["event_occurrences"][0])]
+    assert rows["profile_companies"] == [("user:u1", "c1")]
+    assert rows["profile_audiences"] == [("user:u1", "vip", True)]
+    now = await sink.stands()
+    assert (now.next_offset, now.applied, now.duplicate, now.warnings) == (10, 9, 1, {"future_time": 2})
+
+
+async def test_the_same_rows_again_change_nothing(sink):
+    def batch():
+        return Batch(
+            page_views=[view(1), view(1), view(2)],
+            occurrences=[occurrence(1), occurrence(1)],
+            profiles=[(whole(views=2), 7)],
+            identities=[Identity("user:u1", "user:u1")] * 2,
+            company_members=[CompanyMember("c1", "user:u1", TIME_US + n) for n in (1, 0)],
+            audience_changes=[AudienceChange("user:u1", "vip", True, TIME_US, "m1")] * 2,
+            quarantined=[Quarantined("segment", 0, 4, "too_large", "", b"")] * 2,
+        )
+
+    await sink.step(batch())
+    before = await sink.dump()
+    await sink.step(batch())
+    assert await sink.dump() == before
+    assert len(before["page_views"]) == 2
+    assert before["company_members"] == [("c1", "user:u1", TIME_US)]
+
+
+async def test_partitions_of_several_topics_move_in_one_transaction(sink):
+    first, second = await sink.take(1), await sink.take(0, topic="companies")
+    moves = [Move(TOPIC, 1, first.epoch, 0, 5, applied=5), Move("companies", 0, second.epoch, 3, 4)]
+    await sink.writer.commit(Batch(progress=moves))
+    assert (await sink.stands(1)).next_offset == 5
+    stale = [Move(TOPIC, 1, first.epoch, 5, 6), Move("companies", 0, second.epoch, 3, 4)]
+    with pytest.raises(FencedError, match="companies/0: expected epoch 1 at 3, found epoch 1 at 4"):
+        await sink.writer.commit(Batch(page_views=[view(1)], progress=stale))
+    assert (await sink.stands(1)).next_offset == 5
+    assert (await sink.dump())["page_views"] == []
+
+
+async def test_a_former_owner_is_fenced(sink):
+    await sink.step(Batch(page_views=[view(1)]))
+    old = await sink.stands()
+    new = await sink.take(owner="w2")
+    assert (new.epoch, new.next_offset, new.owner) == (old.epoch + 1, 10, "w2")
+    with pytest.raises(FencedError):
+        await sink.writer.commit(Batch(page_views=[view(2)], progress=[Move(TOPIC, 0, old.epoch, 10, 20, applied=1)]))
+    assert len((await sink.dump())["page_views"]) == 1
+
+
+async def test_a_partition_that_was_never_taken_is_fenced(sink):
+    with pytest.raises(FencedError, match="found epoch none"):
+        await sink.writer.commit(Batch(progress=[Move(TOPIC, 9, 1, 0, 1)]))
+
+
+async def test_counts_add_up(sink):
+    for n in (1, 2):
+        await sink.step(
+            Batch(),
+            read=10,
+            applied=7,
+            refused=1,
+            warnings={"future_time": n, f"only_{n}": 1},
+            source_highs={"segment/0": n, f"segment/{n}": 5},
+            last_record_time_us=TIME_US + n if n == 1 else None,
+        )
+    now = await sink.stands()
+    assert (now.read, now.applied, now.refused) == (20, 14, 2)
+    assert now.warnings == {"future_time": 3, "only_1": 1, "only_2": 1}
+    assert now.source_highs == {"segment/0": 2, "segment/1": 5, "segment/2": 5}
+    assert now.last_record_time_us == TIME_US + 1
+
+
+async def test_counters_leave_fields_alone(sink):
+    await sink.step(Batch(profiles=[(whole(email="ann@example.com", attributes='{"a":1}'), 5)]))
+    await sink.step(Batch(counters=[(Counters("user:u1", 4, TIME_US - 9, TIME_US + 9), 6)]))
+    (row,) = (await sink.dump())["profiles"]
+    assert (row[2], row[-4:]) == ("ann@example.com", (4, TIME_US - 9, TIME_US + 9, '{"a": 1}'))
+
+
+async def test_a_row_ahead_of_its_owner_is_reported(sink):
+    await sink.step(
+        Batch(profiles=[(whole(email="new@example.com"), 5)], companies=[(Company("c", (None,) * 6, "{}"), 5)])
+    )
+    for stale in (
+        Batch(profiles=[(whole(email="old@example.com"), 4)]),
+        Batch(counters=[(Counters("user:u1", 4, TIME_US, None), 4)]),
+        Batch(companies=[(Company("c", (None,) * 6, "{}"), 4)]),
+    ):
+        with pytest.raises(InternalError, match="is at 5, given 4"):
+            await sink.step(stale)
+    assert (await sink.stands()).next_offset == 10
+
+
+async def test_a_newer_definition_replaces_at_the_same_position(sink):
+    for version, attributes, holds in (
+        (2, '{"n":"12"}', '{"n": "12"}'),
+        (3, '{"n":12}', '{"n": 12}'),
+        (2, '{"n":"12"}', '{"n": 12}'),
+    ):
+        await sink.step(Batch(profiles=[(whole(attributes=attributes), 5)], definitions_version=version))
+        assert (await sink.dump())["profiles"][0][-1] == holds
+
+
+async def test_equal_numbers_of_another_form_are_written(sink):
+    await sink.step(Batch(profiles=[(whole(attributes='{"n":12}'), 5)]))
+    await sink.step(Batch(profiles=[(whole(attributes='{"n":12.0}'), 6)]))
+    assert (await sink.dump())["profiles"][0][-1] == '{"n": 12.0}'
+
+
+async def test_the_newest_membership_wins_in_any_order(sink):
+    said = [
+        (AudienceMembership("user:u1", "vip", n % 3 == 0, TIME_US + n // 2), f"m{'Bab'[n % 3]}{n}") for n in range(12)
+    ]
+    newest = max(said, key=lambda each: (each[0].changed_at, each[1].encode()))[0]
+    for seed in range(4):
+        shuffled = random.Random(seed).sample(said, len(said))
+        for start in range(0, len(shuffled), 5):
+            await sink.step(Batch(audience_memberships=shuffled[start : start + 5]))
+        assert (await sink.dump())["audience_memberships"] == [tuple(newest)]
+        await sink.connection.execute("delete from audience_memberships")
+
+
+async def test_across_leaves_the_newest_membership_wins(sink):
+    await sink.step(
+        Batch(
+            identities=[Identity("user:u1", "user:u1"), Identity("anon:a1", "user:u1")],
+            audience_memberships=[
+                (AudienceMembership("user:u1", "vip", True, TIME_US), "ma"),
+                (AudienceMembership("anon:a1", "vip", False, TIME_US), "mb"),
+            ],
+        )
+    )
+    assert (await sink.dump())["profile_audiences"] == [("user:u1", "vip", False)]
+
+
+async def test_times_of_any_year_find_a_partition(sink):
+    years = [TIME_US - n * 365 * DAY_US for n in (-90, -70, 0, 1, 8, 30, 53)]
+    batch = Batch(
+        page_views=[view(n, time_us=time) for n, time in enumerate(years)],
+        occurrences=[occurrence(n, time_us=time) for n, time in enumerate(years)],
+    )
+    await sink.step(batch)
+    assert len((await sink.dump())["page_views"]) == len(years)
+    made = await partitions(sink, "page_views")
+    assert {"page_views_ancient", "page_views_future", "page_views_2023_11", "page_views_2022_11"} <= made
+    assert len(made) == 6
+
+
+async def test_a_partition_dropped_by_an_operator_is_made_again(sink):
+    await sink.step(Batch(page_views=[view(1)]))
+    await sink.connection.execute("drop table page_views_2023_11")
+    await sink.step(Batch(page_views=[view(2)]))
+    assert [row[0] for row in (await sink.dump())["page_views"]] == ["m2"]
+
+
+async def test_two_writers_make_the_same_month(sink):
+    other = sink.new_writer()
+    taken = await sink.take(1)
+    mine = await sink.stands()
+    await asyncio.gather(
+        sink.writer.commit(Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, mine.epoch, 0, 1)])),
+        other.commit(Batch(page_views=[view(2)], progress=[Move(TOPIC, 1, taken.epoch, 0, 1)])),
+    )
+    assert len((await sink.dump())["page_views"]) == 2
+
+
+async def test_poison_rows_are_found_and_the_rest_goes_on(sink):
+    # 22P02: no JSON; 22P05: NUL in jsonb; 22003: a number beyond numeric; 54000: a key beyond a page of the index;
+    # a lone surrogate cannot even be sent.
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9000))
+    bad = {
+        3: view(3, properties="{"),
+        17: view(17, properties='{"a":"\\u0000"}'),
+        40: view(40, properties='{"a":1e400000}'),
+        41: view(41)._replace(message_id=long),
+        63: view(63)._replace(title="\ud800"),
+    }
+    views = [bad.get(n, view(n)) for n in range(64)]
+    batch = Batch(page_views=views, occurrences=[occurrence(1, properties="nope"), occurrence(2)])
+    refused = await sink.step(batch, applied=66)
+    assert {each.place for each in refused if each.table == "page_views"} == set(bad)
+    assert all(each.row is bad[each.place] for each in refused if each.table == "page_views")
+    assert [each.place for each in refused if each.table == "occurrences"] == [0]
+    assert [each.error[:5] for each in refused[:4]] == ["22P02", "22P05", "22003", "54000"]
+    rows = await sink.dump()
+    assert {row[0] for row in rows["page_views"]} == {f"m{n}" for n in range(64) if n not in bad}
+    assert [row[0] for row in rows["event_occurrences"]] == ["m2"]
+    assert (await sink.stands()).next_offset == 10
+
+
+async def test_poison_rows_are_accounted_for_in_the_same_transaction(sink):
+    def account_for(batch, refused):
+        batch.quarantined = [
+            *batch.quarantined,
+            *(Quarantined("segment", 0, each.place, "internal_error", each.error, b"raw") for each in refused),
+        ]
+        (move,) = batch.progress
+        batch.progress = [
+            Move(TOPIC, 0, move.epoch, move.from_offset, move.to_offset, applied=move.applied - len(refused))
+        ]
+        return batch
+
+    epoch = (await sink.stands()).epoch
+    batch = Batch(page_views=[view(0), view(1, properties="{")], progress=[Move(TOPIC, 0, epoch, 0, 2, applied=2)])
+    (refused,) = await sink.writer.commit(batch, account_for)
+    assert refused.row.message_id == "m1"
+    assert (await sink.stands()).applied == 1
+    ((topic, partition, offset, reason, detail, raw),) = (await sink.dump())["quarantine"]
+    assert (topic, partition, offset, reason, raw) == ("segment", 0, 1, "internal_error", b"raw")
+    assert detail.startswith("22P02")
+    assert len(batch.page_views) == 2, "the caller's batch is left as it was"
+
+
+async def test_a_profile_with_unchanged_attributes_keeps_its_toast(sink):
+    attributes = '{"text":"' + "".join(random.Random(2).choices("abcdefghijklmnop0123456789", k=20000)) + '"}'
+    await sink.step(Batch(profiles=[(whole(attributes=attributes), 1)]))
+    toast = await sink.connection.fetchval(
+        "select reltoastrelid::regclass::text from pg_class where oid = 'profiles'::regclass"
+    )
+    query = f"select array_agg(distinct chunk_id) from {toast}"
+    before = await sink.connection.fetchval(query)
+    await sink.step(Batch(profiles=[(whole(attributes=attributes, views=1), 2)]))
+    assert await sink.connection.fetchval(query) == before
+
+
+async def test_app_versions_do_not_meet(sink):
+    other = await take(sink.connection, APP + "x", TOPIC, 0, "w9")
+    assert other.next_offset is None
+    assert set(await read_progress(sink.connection, APP + "x")) == {(TOPIC, 0)}

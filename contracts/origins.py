@@ -3,9 +3,6 @@
 from struct import Struct
 from typing import Final, NamedTuple
 
-API_KEY_HEADER: Final = "tidemark-api-key"
-"""On source topics: the API key of the sender (SEMANTICS S11)."""
-
 ORIGIN_HEADER: Final = "tidemark-origin"
 """On the leaves topic: the packed `Origin` of the source record."""
 

@@ -101,10 +101,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     future_tolerance_s: int = 300
     """SEMANTICS S2: how far after its receipt an event may lie, in seconds."""
     blocked_ids: tuple[str, ...] = BLOCKED_IDS
-    require_api_key: bool = False
-    """SEMANTICS S11: refuse Kafka messages that carry no API key."""
-    api_key_header: str = "tidemark-api-key"
-    """Kafka header in which an API key travels."""
 
     # --- running ---
     data_dir: Path = Path(".tidemark")
@@ -160,8 +156,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 yield "source_topics", f"{topic!r} is a topic that Tidemark writes itself; name another one"
         if len(set(self.source_topics)) != len(self.source_topics):
             yield "source_topics", f"expected each topic once; got {', '.join(self.source_topics)}"
-        if not self.api_key_header:
-            yield "api_key_header", "expected the name of a Kafka header; got an empty text"
         for address in filter(None, self.bootstrap_servers.split(",")):
             host, colon, port = address.strip().rpartition(":")
             if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):

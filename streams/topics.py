@@ -148,6 +148,25 @@ async def create_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> Created
     )
 
 
+async def require_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> None:
+    """Check that every topic is there, with as many partitions as the settings say.
+
+    Raises ServiceError for one that is not, SettingError for another number: keys would be looked for elsewhere.
+    """
+    admin = cluster.admin()
+    await admin.start()
+    try:
+        counts = await partition_counts(admin, (spec.name for spec in specs))
+    finally:
+        await admin.close()
+    absent = [spec.name for spec in specs if spec.name not in counts]
+    if absent:
+        raise ServiceError(
+            f"expected Kafka to have the topics {', '.join(absent)}; it has not. Create them: tidemark topics create"
+        )
+    _require_partitions(specs, counts)
+
+
 def _require_partitions(specs: Sequence[TopicSpec], counts: Mapping[str, int]) -> None:
     for spec in specs:
         found = counts.get(spec.name, spec.partitions)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from domain.company import apply_company, company_row
-
 from contracts import records as state
+from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
 from streams.engine.context import now_ms
 from streams.engine.ownership import (
@@ -104,6 +103,9 @@ class CompanyHandler:
         owned = self._owned.pop(partition)
         await owned.producer.stop()
         owned.store.close()
+
+    def passed_over(self, partition: Partition, position: int) -> None:
+        """Nothing: no transaction writes this topic."""
 
     def has_work(self) -> bool:
         """Whether companies are to be made again, because a definition was changed since they were made."""

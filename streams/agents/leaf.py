@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from domain.calls import interpret, missing
-
 from contracts import records as state
 from contracts.origins import ORIGIN_HEADER, Origin
 from contracts.outcomes import Reason, Refusal
 from domain import leaf as leaves_domain
+from domain.calls import interpret, missing
 from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Loaded
 from streams.engine.context import now_ms
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiokafka.structs import ConsumerRecord
-    from domain.calls import Call
 
     from contracts.definitions import Definitions
+    from domain.calls import Call
     from streams.engine.batches import Partition
     from streams.engine.context import Context
     from streams.engine.restorer import Pairs
@@ -126,6 +125,9 @@ class LeafHandler:
         owned = self._owned.pop(partition)
         await owned.producer.stop()
         owned.store.close()
+
+    def passed_over(self, partition: Partition, position: int) -> None:
+        """Nothing: no transaction writes this topic."""
 
     def has_work(self) -> bool:
         """Whether profiles are to be made again, because a definition was changed since they were made."""

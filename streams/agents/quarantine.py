@@ -69,6 +69,9 @@ class QuarantineHandler:
         """Forget the partition."""
         del self._owned[partition]
 
+    def passed_over(self, partition: Partition, position: int) -> None:
+        """Nothing: no transaction writes this topic."""
+
     def has_work(self) -> bool:
         """Nothing without records."""
         return False

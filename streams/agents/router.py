@@ -43,6 +43,8 @@ class RouterHandler:
         self._context = context
         self._writer = context.writer("router")
         self._owned: dict[Partition, Owned] = {}
+        self._passed: dict[Partition, int] = {}
+        """Up to where partitions were read beyond their last record."""
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older router of this source partition; it may still forward, which the leaves find out."""
@@ -56,10 +58,15 @@ class RouterHandler:
     async def release(self, partition: Partition) -> None:
         """Forget the partition."""
         del self._owned[partition]
+        self._passed.pop(partition, None)
+
+    def passed_over(self, partition: Partition, position: int) -> None:
+        """Remember it: progress is to say that nothing is left to read."""
+        self._passed[partition] = position
 
     def has_work(self) -> bool:
-        """Nothing without records."""
-        return False
+        """Whether progress is behind what was read."""
+        return any(position > self._owned[partition].committed for partition, position in self._passed.items())
 
     async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> RouterPlan:
         """Where each record goes."""
@@ -81,6 +88,12 @@ class RouterHandler:
                 )
             )
             owned.committed = records[-1].offset + 1
+        for partition, position in self._passed.items():
+            owned = self._owned[partition]
+            if position > owned.committed:
+                batch.progress.append(Move(*partition, owned.epoch, owned.committed, position))
+                owned.committed = position
+        self._passed.clear()
         return RouterPlan(outgoing, batch)
 
     def _route(self, records: Sequence[ConsumerRecord], outgoing: list[Outgoing]) -> None:

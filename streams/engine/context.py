@@ -16,6 +16,7 @@ from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
 from streams.engine.producer import BatchProducer
+from streams.topics import require_topics, topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,7 @@ class Context:
 
     async def start(self, fail: Callable[[BaseException], None]) -> None:
         """Connect what every stage needs; `fail` is told of an error that nobody awaits."""
+        await require_topics(self.cluster, topic_specs(self.settings))
         await self.outgoing.start()
         await self.definitions.start(fail)
 

@@ -101,6 +101,10 @@ class Engine:
             seeking.add_done_callback(self._seeking.discard)
             seeking.add_done_callback(self._ended)
 
+    def passed_over(self, tp: TP, position: int, handed: int | None) -> None:
+        """Note up to where an idle partition was read; `handed` is the offset after the last record that came of it."""
+        self._stages[tp.topic].passed_over(Partition(tp.topic, tp.partition), position, handed)
+
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""
         await self._context.start(self.fail)

@@ -30,6 +30,9 @@ class Handler(Protocol[Plan]):
     async def release(self, partition: Partition) -> None:
         """Let go of a partition: nothing of it is under way."""
 
+    def passed_over(self, partition: Partition, position: int) -> None:
+        """Note that the partition was read up to `position`, where no record came of it."""
+
     def has_work(self) -> bool:
         """Whether there is something to decide without any new record."""
 
@@ -103,6 +106,19 @@ class Stage(Generic[Plan]):
         self._arrived[partition] = records[-1].offset + 1
         self._wake.set()
         return None
+
+    def passed_over(self, partition: Partition, position: int, handed: int | None) -> None:
+        """Step over offsets that hold no records, up to `position`.
+
+        Not while a batch is on its way through an agent: then less has arrived than was `handed` over.
+        """
+        arrived = self._arrived.get(partition)
+        if not self._is_open or arrived is None or partition in self._pending:
+            return
+        if position > arrived and (handed is None or arrived >= handed):
+            self._arrived[partition] = self._taken[partition] = position
+            self.handler.passed_over(partition, position)
+            self._wake.set()
 
     def wake(self) -> None:
         """Look for work, also without a new record."""

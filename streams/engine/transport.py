@@ -78,6 +78,11 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 class BatchConsumer(Consumer):
     """Faust's consumer, fetching batches for the partitions whose stage wants more."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own
+        super().__init__(*args, **kwargs)
+        self._handed: dict[tuple[int, TP], int] = {}
+        """Offset after the last record that was handed to an agent, by generation and partition."""
+
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -101,7 +106,19 @@ class BatchConsumer(Consumer):
                 continue
             for tp, records in fetched.items():
                 if records and self.flow_active and self.app.consumer_generation_id == generation:
+                    self._handed = {at: end for at, end in self._handed.items() if at[0] == generation}
+                    self._handed[generation, tp] = records[-1].offset + 1
                     await self.callback(_batch_message(TP(tp.topic, tp.partition), records, generation))
+            if not fetched and self.flow_active:
+                await self._pass_over(wanting, generation)
+
+    async def _pass_over(self, idle: set[TP], generation: int) -> None:
+        """Tell the engine up to where idle partitions were read: transactions end in markers that nobody is given."""
+        positions = {tp: await self.position(tp) for tp in idle}
+        if self.app.consumer_generation_id == generation:
+            for tp, position in positions.items():
+                if position is not None:
+                    engine_of(self.app).passed_over(tp, position, self._handed.get((generation, tp)))
 
     @Service.task
     async def _commit_handler(self) -> None:

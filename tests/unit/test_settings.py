@@ -88,7 +88,6 @@ def test_errors_name_the_setting_and_its_source(environ: dict[str, str], told: l
     [
         ('schemma = "x"', "did you mean 'schema'"),
         ('leaves_partitions = "8"', "whole number"),
-        ("require_api_key = 1", "true or false"),
         ("source_topics = [1]", "list of texts"),
         ("[kafka]\nbootstrap_servers = 'a:1'", "no such setting"),
         ("schema = ", "TOML"),
@@ -129,7 +128,6 @@ _names = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
         source_topics=st.lists(_names, min_size=1, unique=True).map(tuple),
         app_version=_names,
         leaves_partitions=st.integers(1, 100),
-        require_api_key=st.booleans(),
         blocked_ids=st.lists(_names).map(tuple),
         data_dir=st.sampled_from([Path(".tidemark"), Path("/a b/c")]),
         log_level=st.sampled_from(["DEBUG", "INFO"]),

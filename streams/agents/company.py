@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from streams.engine.batches import Partition
     from streams.engine.context import Context
     from streams.engine.restorer import Pairs
+
+log = logging.getLogger(__name__)
 
 REMADE_COMPANIES_MAX: Final = 5000
 """Companies made again in one cycle after a definition was changed."""
@@ -179,7 +182,9 @@ class CompanyHandler:
         """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
         async with asyncio.TaskGroup() as group:
             logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        await self._writer.commit(plan.batch)
+        refused = await self._writer.commit(plan.batch)
+        if refused:
+            log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
         for (owned, _, _), task in zip(plan.changes, logged, strict=True):
             pairs, positions = task.result()
             owned.store.apply([(companies.FAMILY, pairs)], positions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from domain import leaf as leaves_domain
 from domain.calls import interpret, missing
 from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Loaded
+from streams.agents.refused_rows import account_for
 from streams.engine.context import now_ms
 from streams.engine.ownership import (
     OwnedState,
@@ -74,6 +76,7 @@ class LeafPlan:
     outgoing: list[Outgoing] = field(default_factory=list)
     changes: list[tuple[LeafPartition, Changes]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
+    items: list[Item] = field(default_factory=list)
 
 
 class LeafHandler:
@@ -144,6 +147,7 @@ class LeafHandler:
                 items.extend(map(self._interpreted, records[begin : begin + YIELD_EVERY]))
                 await asyncio.sleep(0)
             read.append((self._owned[partition], items))
+            plan.items.extend(items)
         definitions = await self._defined(item.call for _, items in read for item in items if item.call is not None)
         plan.batch.definitions_version = definitions.version
         for owned, items in read:
@@ -293,7 +297,7 @@ class LeafHandler:
         await self._context.outgoing.send(plan.outgoing)
         async with asyncio.TaskGroup() as group:
             logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        await self._writer.commit(plan.batch)
+        await self._writer.commit(plan.batch, partial(account_for, plan.items))
         for (owned, _), task in zip(plan.changes, logged, strict=True):
             stored, positions = task.result()
             owned.store.apply(stored, positions)

@@ -36,6 +36,8 @@ class Item:
     call: Call | None = None
     refusal: Refusal | None = None
     seen_key: bytes = b""
+    is_counted: bool = False
+    """Whether it was counted as applied."""
 
 
 @dataclass(slots=True)
@@ -156,7 +158,8 @@ class LeafCycle:
             self._rows(call, applied)
             if is_new_leaf or is_known:
                 self._batch.identities.append(rows.Identity(call.leaf, call.leaf))
-        if self._count_once(item):
+        item.is_counted = self._count_once(item)
+        if item.is_counted:
             self._counts.applied += 1
             self._counts.warnings.update(call.warnings)
             self._counts.warnings.update(applied.ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from contracts import rows
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from contracts.settings import Settings
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+
+log = logging.getLogger(__name__)
 
 REASON_HEADER: Final = "tidemark-reason"
 DETAIL_HEADER: Final = "tidemark-detail"
@@ -97,4 +100,6 @@ class QuarantineHandler:
 
     async def commit(self, plan: Batch) -> None:
         """Write the rows and move progress."""
-        await self._writer.commit(plan)
+        refused = await self._writer.commit(plan)
+        if refused:
+            log.error("Postgres refused rows of the quarantine; their records stay on the topic alone: %s", refused)

@@ -1,0 +1,62 @@
+"""Rows that Postgres will never take: their messages are quarantined after all, in the transaction of the others.
+
+Messages are cleaned and bounded before rows are made of them, so this should not happen; where it does, it costs those
+messages their rows, is told, and stops nobody else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from contracts import rows
+from contracts.errors import InternalError
+from contracts.outcomes import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sinks.postgres.batch import Batch, Refused
+    from streams.agents.leaf_cycle import Item
+
+
+def account_for(items: Sequence[Item], batch: Batch, refused: Sequence[Refused]) -> Batch:
+    """The batch with the messages behind the refused rows quarantined, and no longer counted as applied.
+
+    A row of a profile stands for its last message in the cycle. Raises InternalError for a row of no message.
+    """
+    quarantined: list[rows.Quarantined] = list(batch.quarantined)
+    uncounted: dict[tuple[str, int], int] = {}
+    for each in refused:
+        item = _message_of(items, each)
+        origin = item.origin
+        quarantined.append(
+            rows.Quarantined(
+                origin.topic,
+                origin.partition,
+                origin.offset,
+                Reason.INTERNAL_ERROR,
+                f"Postgres refused its row of {each.table}: {each.error}"[:300],
+                item.record.value or b"",
+            )
+        )
+        if item.is_counted:
+            item.is_counted = False
+            key = (item.record.topic, item.record.partition)
+            uncounted[key] = uncounted.get(key, 0) + 1
+    moves = [replace(move, applied=move.applied - uncounted.get(move.key, 0)) for move in batch.progress]
+    return replace(batch, quarantined=quarantined, progress=moves)
+
+
+def _message_of(items: Sequence[Item], refused: Refused) -> Item:
+    row: Any = refused.row[0] if refused.table in {"counters", "profiles", "audience_memberships"} else refused.row
+    leaf = getattr(row, "leaf", None) or getattr(row, "profile_id", None)
+    message_id = getattr(row, "message_id", None)
+    for item in reversed(items):
+        call = item.call
+        if call is not None and call.leaf == leaf and message_id in {None, call.message_id}:
+            return item
+    msg = (
+        f"expected a message behind the row that Postgres refused ({refused.error}); no record of the cycle is: {row!r}"
+    )
+    raise InternalError(msg[:2000])

@@ -113,8 +113,8 @@ def _to_number(value: Json, _choices: frozenset[str]) -> Json:
 
 
 def _to_integer(value: Json, _choices: frozenset[str]) -> Json:
-    if type(value) is float and value.is_integer():
-        value = int(value)
+    if type(value) is float:
+        value = _integer_of_text(repr(value))
     elif type(value) is str:
         value = _integer_of_text(value.strip())
     if type(value) is int and _INT64_MIN <= value <= _INT64_MAX:
@@ -123,7 +123,11 @@ def _to_integer(value: Json, _choices: frozenset[str]) -> Json:
 
 
 def _integer_of_text(number: str) -> int | None:
-    """Return the 64-bit integer that the text of a JSON number names exactly; by its digits, as a double rounds."""
+    """Return the 64-bit integer that the text of a JSON number names exactly; by its digits, as a double rounds.
+
+    A double is read by the text that stands for it too (3.139604423009641e+16 ends in 410, its binary value in 408):
+    that is what was sent, and what the type `string` shows.
+    """
     match = _JSON_NUMBER.fullmatch(number)
     if match is None:
         return None

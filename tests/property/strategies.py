@@ -47,10 +47,10 @@ ADDRESSES = st.dictionaries(st.sampled_from(["country", "region", "state", "city
 def objects(names: st.SearchStrategy[str] = NAMES) -> st.SearchStrategy[dict[str, Any]]:
     """Traits or properties."""
     values = st.one_of(SCALARS, JSON, ADDRESSES, st.sampled_from(["Ann", "Ann Lee", " Ann  Lee "]))
-    return st.dictionaries(names, values, max_size=5)
+    return st.dictionaries(names, values, min_size=1, max_size=5)
 
 
-PARTS = st.one_of(objects(NAMES | STANDARD), st.sampled_from([None, []]))
+PARTS = st.one_of(objects(), objects(STANDARD), objects(NAMES | STANDARD), st.sampled_from([None, [], {}]))
 USER_AGENTS = st.sampled_from([CHROME, "curl/8.1.2", "", None, 5, "Mozilla/5.0 (iPad; CPU OS 16_5 like Mac OS X)"])
 TEXTS = st.sampled_from(["x", "y", "", None, 5, ["x"]])
 ODD = st.sampled_from([None, "x", 5, [], True])
@@ -78,8 +78,24 @@ CONTEXTS = part(
     traits=PARTS,
     personas=PERSONAS,
 )
-USER_IDS = st.sampled_from(["u1", " u1 ", "u2", 7, None, "null", "0", 1.5, "u" * 600, "u\0"])
+USER_IDS = st.one_of(
+    st.sampled_from(["u1", " u1 ", "u2", 7]), st.sampled_from(["u1", None, "null", "0", 1.5, "u" * 600, "u\0"])
+)
 ANONYMOUS_IDS = st.sampled_from(["a1", "a2", 9, None, "", "'null'", {}])
+
+
+@st.composite
+def engaged(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The context and the traits or properties of a message of Engage, which mostly bring a membership or a value."""
+    key = draw(st.sampled_from(["vip", "vip", "plan", "email", "n", "k" * 600]))
+    personas = {"computation_class": draw(st.sampled_from(["audience", "journey_step", "trait", "new"]))}
+    values = draw(objects())
+    if draw(st.booleans()):
+        personas["computation_key"] = key
+    else:
+        values |= {"audience_key": key, "trait_key": key}
+    values[key] = draw(st.one_of(st.booleans(), st.sampled_from(["true", "False", 1, 0.0, None, "maybe"]), SCALARS))
+    return {"personas": personas}, values
 
 
 def without(message: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +132,8 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
         message["event"] = draw(st.sampled_from(["Order Completed", "Order Completed", " x ", "e" * 600, "", None, 5]))
     if kind == "alias":
         message["previousId"] = draw(ANONYMOUS_IDS)
+    if kind in {"identify", "track", "group"} and draw(st.integers(0, 2)) == 0:
+        message["context"], message["properties" if kind == "track" else "traits"] = draw(engaged())
     return without(message)
 
 

@@ -209,7 +209,8 @@ def test_parts_of_context_of_the_wrong_shape():
 @pytest.mark.parametrize(
     ("width", "height", "resolution"),
     [
-        (1440, 900, "1440x900"), ("1440", "0900", "1440x900"), (1440.0, 900, "1440x900"), (1440, None, None), (1440.5, 900, None),
+        (1440, 900, "1440x900"), ("1440", "0900", "1440x900"), (1440.0, 900, "1440x900"), (1440, None, None),
+        (1440.5, 900, None),
         ("1440px", 900, None), (True, 900, None), ("", 900, None), ("²", 900, None), ("9" * 20, 0, "9" * 20 + "x0"),
     ],
 )  # fmt: skip
@@ -230,23 +231,34 @@ def test_user_agent_fills_what_the_context_does_not_say():
 
 
 ANDROID = "Mozilla/5.0 (Linux; Android 13; {}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 {}Safari/537.36"
+APPLE = (
+    "Mozilla/5.0 ({}; CPU {} like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/17.1 Mobile/15E148 Safari/604.1"
+)
+CHROME_OS = (
+    "Mozilla/5.0 (X11; CrOS x86_64 8172.45.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/51.0.2704.64 Safari/537.36"
+)
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:121.0) Gecko/20100101 Firefox/121.0"
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+NOTHING = (None, None, None, None)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1", ("iOS", "Mobile Safari", "17.1", "mobile")),
-        ("Mozilla/5.0 (iPad; CPU OS 16_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.5 Mobile/15E148 Safari/604.1", ("iOS", "Mobile Safari", "16.5", "tablet")),
+        (APPLE.format("iPhone", "iPhone OS 17_1"), ("iOS", "Mobile Safari", "17.1", "mobile")),
+        (APPLE.format("iPad", "OS 17_1"), ("iOS", "Mobile Safari", "17.1", "tablet")),
         (ANDROID.format("Pixel 7", "Mobile "), ("Android", "Chrome Mobile", "116.0.0", "mobile")),
         (ANDROID.format("SM-X906C", ""), ("Android", "Chrome", "116.0.0", "tablet")),
-        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:121.0) Gecko/20100101 Firefox/121.0", ("Windows", "Firefox", "121.0", "desktop")),
-        ("Mozilla/5.0 (X11; CrOS x86_64 8172.45.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/51.0.2704.64 Safari/537.36", ("Chrome OS", "Chrome", "51.0.2704", "desktop")),
-        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", (None, "Googlebot", "2.1", None)),
+        (FIREFOX, ("Windows", "Firefox", "121.0", "desktop")),
+        (CHROME_OS, ("Chrome OS", "Chrome", "51.0.2704", "desktop")),
+        (GOOGLEBOT, (None, "Googlebot", "2.1", None)),
+        (ANDROID.format("Pixel", "Mobile ") + " " + GOOGLEBOT, ("Android", "Googlebot", "2.1", None)),
         ("curl/8.1.2", (None, "curl", "8.1.2", None)),
-        ("analytics-ios/4.1", (None, None, None, None)),
-        ("\ufffd", (None, None, None, None)),
-        ("(" * 300_000, (None, None, None, None)),
+        ("analytics-ios/4.1", NOTHING),
+        ("\ufffd", NOTHING),
+        ("(" * 300_000, NOTHING),
     ],
-)  # fmt: skip
+)
 def test_user_agents(text, expected):
     assert tuple(read_user_agent(text)) == expected

@@ -55,7 +55,8 @@ def test_anything_else_is_no_id(sent):
 
 
 BLOCKED = [
-    "0", "-", "000", "00000000-0000-0000-0000-000000000000", 0, -1, "null", "NULL", "None", "undefined", "NaN", "anonymous",
+    "0", "-", "000", "00000000-0000-0000-0000-000000000000", 0, -1, "null", "NULL", "None", "undefined", "NaN",
+    "anonymous",
     "guest", "Unknown", "-1", "true", "FALSE", "[object Object]", "'null'", '"undefined"', '"0"', " null ",
 ]  # fmt: skip
 

@@ -88,28 +88,32 @@ class LineSplitter:
 async def read_chunks(descriptor: int) -> AsyncIterator[bytes]:
     """What a file descriptor gives, as it comes. Waiting for a pipe can be cancelled."""
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    try:
-        loop.add_reader(descriptor, ready.set)
-    except PermissionError:
-        # epoll takes no regular file: that is always ready.
-        while chunk := os.read(descriptor, CHUNK_BYTES):
-            yield chunk
-            await asyncio.sleep(0)
-        return
-    with contextlib.suppress(OSError):
-        # A pipe holds 64 KiB by default: too little to keep batches large. Sockets and terminals have no such size.
+    with contextlib.suppress(OSError, AttributeError):
+        # A pipe of Linux holds 64 KiB by default: too little to keep batches large. Nothing else has such a size.
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
-    try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            chunk = os.read(descriptor, CHUNK_BYTES)
-            if not chunk:
-                return
-            yield chunk
-    finally:
-        loop.remove_reader(descriptor)
+    while True:
+        ready = loop.create_future()
+        try:
+            loop.add_reader(descriptor, _note_ready, loop, descriptor, ready)
+        except PermissionError:
+            # epoll takes no regular file: that is always ready.
+            await asyncio.sleep(0)
+        else:
+            try:
+                await ready
+            finally:
+                loop.remove_reader(descriptor)
+        chunk = os.read(descriptor, CHUNK_BYTES)
+        if not chunk:
+            return
+        yield chunk
+
+
+def _note_ready(loop: asyncio.AbstractEventLoop, descriptor: int, ready: "asyncio.Future[None]") -> None:
+    # Once only: a second call for what is read by then would let the next read block.
+    loop.remove_reader(descriptor)
+    if not ready.done():
+        ready.set_result(None)
 
 
 async def load(

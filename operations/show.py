@@ -55,19 +55,22 @@ def cell(value: object) -> Text:
     return Text(printable(text))
 
 
-def table(title: str, *columns: str, right: Collection[str] = (), one_line: Collection[str] = ()) -> Table:
-    """An empty table; columns named in `right` are set to the right, those in `one_line` are cut to fit."""
+def table(title: str, *columns: str, right: Collection[str] = (), cut: str | None = None) -> Table:
+    """An empty table; columns named in `right` are set to the right, the one named by `cut` takes what is left."""
     made = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        expand=cut is not None,
     )
     for column in columns:
-        cut = column in one_line
-        made.add_column(
-            column,
-            justify="right" if column in right else "left",
-            no_wrap=cut or column in right,
-            overflow="ellipsis" if cut else "fold",
-        )
+        if column == cut:
+            made.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1)
+        else:
+            made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
 
 

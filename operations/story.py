@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from rich.columns import Columns
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,8 @@ from sinks.postgres.statements import statement
 PROFILES_SHOWN: Final = 8
 EVENTS_SHOWN: Final = 8
 COMPANIES_SHOWN: Final = 8
-_ATTRIBUTES_SHOWN = 3
+_ID_LENGTH = 20
+_TO_THE_MINUTE = len("2026-01-01 00:00")
 # Wider than a terminal: what does not fit is cut when it is shown.
 _RAW_SHOWN_BYTES = 400
 
@@ -104,15 +106,23 @@ def told(story: Story) -> RenderableType:
         head.append(f" {show.count(recognised)} anonymous visitors turned out to be users.")
     return Group(
         head,
+        Text(),
         _rule("What came in"),
-        Columns([_kinds(story), _outcomes(story), _warnings(story)], padding=(0, 6)),
+        _beside(_kinds(story), _outcomes(story), _warnings(story)),
         _rule("What was refused, and why: kept with its raw bytes"),
         _refused(story),
+        Text(),
         _rule("Whose it was: the most active"),
         _people(story),
+        Text(),
         _rule("What they did, and where they belong"),
-        Columns([_events(story), _audiences(story), _companies(story)], padding=(0, 6)),
+        _beside(_events(story), _audiences(story), _companies(story)),
     )
+
+
+def _beside(*tables: Table) -> Columns:
+    """Tables side by side, or below each other where it is too narrow."""
+    return Columns([Padding(each, (0, 0, 1, 0)) for each in tables], padding=(0, 3))
 
 
 def _rule(title: str) -> Rule:
@@ -147,7 +157,7 @@ def _warnings(story: Story) -> Table:
 
 
 def _refused(story: Story) -> Table:
-    made = show.table("", "reason", "messages", "for example", right=("messages",), one_line=("for example",))
+    made = show.table("", "reason", "messages", "for example", right=("messages",), cut="for example")
     for reason, number in sorted(story.report.counts.quarantined.items(), key=lambda each: -each[1]):
         detail, raw = story.examples.get(reason, ("", b""))
         example = Text.assemble(show.printable(detail), "\n", (show.printable_bytes(raw[:_RAW_SHOWN_BYTES]), "dim"))
@@ -156,31 +166,17 @@ def _refused(story: Story) -> Table:
 
 
 def _people(story: Story) -> Table:
-    made = show.table(
-        "",
-        "profile",
-        "name",
-        "email",
-        "pages",
-        "last seen",
-        "attributes",
-        right=("pages",),
-        one_line=("profile", "name", "email", "last seen", "attributes"),
-    )
+    made = show.table("", "profile", "pages", "last seen", "who", right=("pages",), cut="who")
     for each in story.profiles:
-        attributes = msgspec.json.decode(each["attributes"], type=dict[str, Any])
-        some = [f"{name}={_plain(value)}" for name, value in sorted(attributes.items())[:_ATTRIBUTES_SHOWN]]
-        if len(attributes) > _ATTRIBUTES_SHOWN:
-            some.append(f"and {len(attributes) - _ATTRIBUTES_SHOWN} more")
         name = " ".join(part for part in (each["first_name"], each["last_name"]) if part)
-        made.add_row(
-            show.cell(show.short(each["profile_id"], 20)),
-            show.cell(name or None),
-            show.cell(each["email"]),
-            show.count(each["page_views"]),
-            show.moment(each["last_seen"]),
-            show.cell(", ".join(some) or None),
-        )
+        attributes = msgspec.json.decode(each["attributes"], type=dict[str, Any])
+        known = ", ".join(f"{key}={_plain(value)}" for key, value in sorted(attributes.items()))
+        who = Text.assemble(show.cell(name or "nobody yet"), "  ", (show.printable(each["email"] or ""), "cyan"))
+        if known:
+            who.append("\n" + show.printable(known), style="dim")
+        profile_id = show.cell(show.short(each["profile_id"], _ID_LENGTH))
+        last_seen = show.moment(each["last_seen"])[:_TO_THE_MINUTE]
+        made.add_row(profile_id, show.count(each["page_views"]), last_seen, who)
     return made
 
 

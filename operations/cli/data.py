@@ -1,6 +1,7 @@
 """Commands that move data: load, wait, demo."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import signal
@@ -63,15 +64,18 @@ def load(
     settings = told.with_kafka()
     if topic is not None and topic not in settings.source_topics:
         err.print(f"Nobody reads {topic}: source_topics are {', '.join(settings.source_topics)}.", style="yellow")
-    descriptor = sys.stdin.fileno() if str(file) == "-" else os.open(file, os.O_RDONLY)
-    total = None if str(file) == "-" else file.stat().st_size
+    from_stdin = str(file) == "-"
+    total = None if from_stdin else file.stat().st_size
     columns = (TextColumn("loading"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[lines]:,} lines"))
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with (
+        contextlib.nullcontext(sys.stdin.buffer) if from_stdin else file.open("rb") as source,
+        Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as bar,
+    ):
         task = bar.add_task("", total=total, lines=0)
         done = run(
             load_lines(
                 settings,
-                descriptor,
+                source.fileno(),
                 topic=topic,
                 rate=rate,
                 headers=headers,
@@ -115,7 +119,7 @@ def wait(told: Run, *, timeout: float | None, as_json: bool) -> int:
         TimeElapsedColumn(),
         console=err,
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not err.is_terminal,
     ) as bar:
         task = bar.add_task("", total=None, role="source", behind=0)
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from contracts import records as state
-from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.origins import Origin
 from contracts.outcomes import Reason, Refusal
 from domain import leaf as leaves_domain
 from domain.calls import interpret, missing
@@ -159,7 +159,7 @@ class LeafHandler:
         return plan
 
     def _interpreted(self, record: ConsumerRecord) -> Item:
-        origin = Origin.unpack(dict(record.headers)[ORIGIN_HEADER])
+        origin = Origin.unpack(record.headers[0][1])
         try:
             call = interpret(record.value, origin.timestamp_ms, self._context.rules)
         except Exception as error:  # a bug must not stop the partition: this one message is quarantined

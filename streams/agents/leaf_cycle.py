@@ -161,8 +161,8 @@ class LeafCycle:
         item.is_counted = self._count_once(item)
         if item.is_counted:
             self._counts.applied += 1
-            self._counts.warnings.update(call.warnings)
-            self._counts.warnings.update(applied.ignored)
+            for kind in (*call.warnings, *applied.ignored):
+                self._counts.warnings[kind] += 1
 
     def _company_update(self, update: state.CompanyUpdate, origin: Origin) -> Outgoing:
         key = update.company_id.encode()

@@ -111,13 +111,16 @@ class BatchProducer:
             await self._producer.begin_transaction()
             positions = await self.send(records)
             await self._producer.commit_transaction()
-        except* (ProducerFenced, OutOfOrderSequenceNumber) as fenced:
-            msg = (
-                f"transactional id {self._transactional_id!r} is now in use by another worker, which owns this "
-                "partition; this worker stops and joins the group again"
-            )
-            raise FencedError(msg) from fenced
-        return positions
+        except* (ProducerFenced, OutOfOrderSequenceNumber) as group:
+            fenced = group
+        else:
+            return positions
+        # Raised here, for an error raised above would come in a group.
+        msg = (
+            f"transactional id {self._transactional_id!r} is now in use by another worker, which owns this partition; "
+            "this worker stops and joins the group again"
+        )
+        raise FencedError(msg) from fenced
 
 
 def _append(batch: Any, record: Outgoing) -> bool:  # noqa: ANN401  aiokafka's builder is untyped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
@@ -43,6 +43,14 @@ class Handler(Protocol[Plan]):
         """Make it so. Called in the order of decisions, one at a time."""
 
 
+class Run(NamedTuple):
+    """Records that wait for a cycle."""
+
+    begins: int
+    """The offset that they go on from: before the first of them, where there is a hole between."""
+    records: Sequence[ConsumerRecord]
+
+
 class Stage(Generic[Plan]):
     """The loop of one kind of agent over all partitions that it owns.
 
@@ -58,9 +66,11 @@ class Stage(Generic[Plan]):
         self._taken: dict[Partition, int] = {}
         """Offset of the next record that a cycle may take; behind `_arrived` by what is pending."""
         self._cycle_records_max = cycle_records_max
-        self._pending: dict[Partition, deque[Sequence[ConsumerRecord]]] = {}
+        self._pending: dict[Partition, deque[Run]] = {}
         self._pending_records: dict[Partition, int] = {}
-        self._holes: dict[Partition, int] = {}
+        self._sought: dict[Partition, tuple[int, set[int]]] = {}
+        """The position that was sought last, and the offsets of the records that had come in its place. Several, since
+        batches that were fetched before the seek took effect come after it."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
@@ -98,10 +108,12 @@ class Stage(Generic[Plan]):
             if not records:
                 return None
         first = records[0].offset
-        if first > position and self._holes.get(partition) != first:
-            self._holes[partition] = first
-            return position
-        self._pending.setdefault(partition, deque()).append(records)
+        if first > position:
+            sought, instead = self._sought.get(partition, (position, set[int]()))
+            if sought != position or first not in instead:
+                self._sought[partition] = (position, {first, *(instead if sought == position else ())})
+                return position
+        self._pending.setdefault(partition, deque()).append(Run(position, records))
         self._pending_records[partition] = self._pending_records.get(partition, 0) + len(records)
         self._arrived[partition] = records[-1].offset + 1
         self._wake.set()
@@ -134,6 +146,7 @@ class Stage(Generic[Plan]):
         self._is_open = False
         self._pending.clear()
         self._pending_records.clear()
+        self._sought.clear()
         async with self._turn:
             if self._committing is not None:
                 await self._committing
@@ -168,28 +181,28 @@ class Stage(Generic[Plan]):
         taken: dict[Partition, Sequence[ConsumerRecord]] = {}
         share = max(1, self._cycle_records_max // max(1, len(self._pending)))
         for partition in list(self._pending):
-            batches = self._pending[partition]
-            run: list[ConsumerRecord] = []
-            while batches and len(run) < share:
-                batch = batches.popleft()
-                room = share - len(run)
-                if len(batch) > room:
-                    batches.appendleft(batch[room:])
-                    batch = batch[:room]
-                run.extend(batch)
-            self._check_continuity(partition, run[0].offset)
-            self._taken[partition] = run[-1].offset + 1
-            taken[partition] = run
-            self._pending_records[partition] -= len(run)
-            if not batches:
+            runs = self._pending[partition]
+            cycle: list[ConsumerRecord] = []
+            while runs and len(cycle) < share:
+                begins, records = runs.popleft()
+                self._check_continuity(partition, begins)
+                room = share - len(cycle)
+                if len(records) > room:
+                    runs.appendleft(Run(records[room - 1].offset + 1, records[room:]))
+                    records = records[:room]
+                cycle.extend(records)
+                self._taken[partition] = records[-1].offset + 1
+            taken[partition] = cycle
+            self._pending_records[partition] -= len(cycle)
+            if not runs:
                 del self._pending[partition]
         return taken
 
-    def _check_continuity(self, partition: Partition, first: int) -> None:
+    def _check_continuity(self, partition: Partition, begins: int) -> None:
         expected = self._taken[partition]
-        if first != expected and self._holes.get(partition) != first:
+        if begins != expected:
             msg = (
-                f"{self.name}: expected offset {expected} of {partition.topic}/{partition.partition}, came {first}; "
+                f"{self.name}: expected offset {expected} of {partition.topic}/{partition.partition}, came {begins}; "
                 "the worker stops, and reads from the committed position when it starts again"
             )
             raise InternalError(msg)

@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import aiokafka
+import uvloop
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
@@ -84,7 +85,7 @@ class BatchConsumer(Consumer):
         """Offset after the last record that was handed to an agent, by generation and partition."""
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
-        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+        return BatchConsumerThread(self, loop=self.loop, thread_loop=uvloop.new_event_loop(), beacon=self.beacon)
 
     async def _drain_messages(self, fetcher: ServiceT) -> None:
         """Fetch until told to stop. Replaces Faust's loop, which tracks gaps and acks by the message."""

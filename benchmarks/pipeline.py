@@ -1,0 +1,191 @@
+"""How fast the main job is, on embedded services of its own: `make bench`, or `python -m benchmarks.pipeline --help`.
+
+Messages are loaded first, then the workers are started: measured is from the first record read to the last row
+committed, as Postgres' own progress tells it, with the row counts checked against what was generated. In the same run,
+so that a figure can be read as a share of what the machine gives: fetching alone, and fetching and decoding.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import psutil
+from aiokafka import TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from contracts.settings import Settings
+from examples.generate import generate
+from operations.cli.services import prepare
+from operations.supervisor import Supervisor, supervised
+from streams.engine.cluster import Cluster
+from streams.engine.producer import BatchProducer, Outgoing
+
+SEED = 7
+POLL_S = 0.1
+STANDSTILL_S = 60.0
+"""Nothing has moved for so long: the run has failed."""
+RUN_SIZE = 20_000
+
+COUNTS = """
+select coalesce(sum(read), 0)::bigint, coalesce(sum(applied), 0)::bigint, coalesce(sum(duplicate), 0)::bigint
+from progress
+"""
+ROWS = """
+select
+    (select count(*) from page_views), (select count(*) from event_occurrences), (select sum(page_views) from profiles)
+"""
+
+
+@dataclass
+class Result:
+    """One run."""
+
+    name: str
+    events_per_s: float
+    cpu_us_per_event: float
+    peak_rss_mib: float
+
+
+async def load(settings: Settings, lines: Iterator[bytes]) -> Counter[str]:
+    """Put the lines onto the source topic; returns how many of each type there are."""
+    kinds: Counter[str] = Counter()
+    type_of = msgspec.json.Decoder(type("Head", (msgspec.Struct,), {"__annotations__": {"type": str}}))
+    producer = BatchProducer(Cluster(settings))
+    await producer.start()
+    run: list[Outgoing] = []
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            kinds[type_of.decode(line).type] += 1
+            run.append(
+                Outgoing(settings.source_topics[0], number % settings.source_partitions, None, line, 1_795_000_000_000)
+            )
+            if len(run) == RUN_SIZE:
+                await producer.send(run)
+                run = []
+        if run:
+            await producer.send(run)
+    finally:
+        await producer.stop()
+    return kinds
+
+
+async def limit(settings: Settings, messages: int, *, decode: bool) -> Result:
+    """Fetch every record of the source topic with one plain consumer."""
+    topic = settings.source_topics[0]
+    consumer = Cluster(settings).consumer(max_poll_records=5000, max_partition_fetch_bytes=4 * 1024 * 1024)
+    await consumer.start()
+    tps = [TopicPartition(topic, number) for number in range(settings.source_partitions)]
+    consumer.assign(tps)
+    for tp in tps:
+        consumer.seek(tp, 0)
+    started, cpu, seen = time.monotonic(), time.process_time(), 0
+    try:
+        while seen < messages:
+            for records in (await consumer.getmany(timeout_ms=500)).values():
+                seen += len(records)
+                if decode:
+                    for record in records:
+                        msgspec.json.decode(record.value)
+    finally:
+        await consumer.stop()
+    spent = time.monotonic() - started
+    name = "fetch and decode" if decode else "fetch"
+    own = psutil.Process().memory_info().rss / 2**20
+    return Result(name, messages / spent, (time.process_time() - cpu) / messages * 1e6, own)
+
+
+def worker_processes(supervisor: Supervisor) -> list[psutil.Process]:
+    """The supervised workers that run now."""
+    return [psutil.Process(each.process.identity.pid) for each in supervisor.workers if each.process is not None]
+
+
+async def measure(
+    supervisor: Supervisor, settings: Settings, messages: int, workers: int, kinds: Counter[str]
+) -> Result:
+    """Start the workers and wait until every message is in Postgres."""
+    connection = await asyncpg.connect(settings.dsn, server_settings={"search_path": settings.schema})
+    for number in range(1, workers + 1):
+        supervisor.add(f"w{number}")
+    began = last = time.monotonic()
+    before: tuple[int, ...] = (0, 0, 0)
+    peak = 0.0
+    try:
+        while True:
+            await asyncio.sleep(POLL_S)
+            now = tuple(await connection.fetchrow(COUNTS))
+            if not before[0] and now[0]:
+                began = time.monotonic()
+            if now != before:
+                last, before = time.monotonic(), now
+            processes = worker_processes(supervisor)
+            peak = max([peak, *(process.memory_info().rss / 2**20 for process in processes)])
+            if now[0] == messages and now[1] + now[2] == messages:
+                break
+            if time.monotonic() - last > STANDSTILL_S:
+                raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now}")
+        cpu = sum(sum(process.cpu_times()[:2]) for process in worker_processes(supervisor))
+        views, occurrences, counted = await connection.fetchrow(ROWS)
+    finally:
+        await connection.close()
+    if (views, occurrences, counted) != (kinds["page"], kinds["track"], kinds["page"]):
+        raise SystemExit(f"wrong rows: {views} views, {occurrences} occurrences, {counted} counted; expected {kinds}")
+    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), cpu / messages * 1e6, peak)
+
+
+async def run(messages: int, users: int, workers: Sequence[int], *, limits: bool, console: Console) -> list[Result]:
+    """Every measurement, each on fresh services."""
+    results = []
+    for number in workers:
+        with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as directory:
+            told = Settings(log_level="WARNING")
+            async with supervised(told, Path(directory), 0, prepare=prepare) as supervisor:
+                settings = supervisor.settings
+                console.print(f"loading {messages} messages of {users} users")
+                kinds = await load(settings, generate(SEED, messages, profile="load", users=users))
+                if limits and number == workers[0]:
+                    results += [await limit(settings, messages, decode=decode) for decode in (False, True)]
+                console.print(f"running with {number} worker(s)")
+                results.append(await measure(supervisor, settings, messages, number, kinds))
+    return results
+
+
+def main() -> None:
+    """Measure, print a table, and write it where told."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--messages", type=int, default=300_000)
+    parser.add_argument("--users", type=int, default=50_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--no-limits", action="store_true")
+    parser.add_argument("--json", type=Path, help="file to write the results to")
+    told = parser.parse_args()
+    console = Console()
+    results = asyncio.run(run(told.messages, told.users, told.workers, limits=not told.no_limits, console=console))
+    table = Table(title=f"{told.messages} messages of about 0.9 kB, {told.users} users; {os.cpu_count()} cores")
+    for column in ("what", "events/s", "CPU us/event", "peak RSS MiB"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for result in results:
+        table.add_row(
+            result.name, f"{result.events_per_s:,.0f}", f"{result.cpu_us_per_event:.1f}", f"{result.peak_rss_mib:.0f}"
+        )
+    console.print(table)
+    if told.json:
+        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+        told.json.write_text(
+            json.dumps({"machine": machine, "results": [asdict(each) for each in results]}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()

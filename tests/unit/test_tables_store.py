@@ -1,0 +1,103 @@
+"""The store of one partition, on a real RocksDB."""
+
+import pytest
+
+from tables.store import PartitionStore
+
+FAMILY = "leaves"
+CHANGELOG = "tidemark-v1-leaves-changelog"
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = PartitionStore(tmp_path / "store", [FAMILY])
+    yield opened
+    opened.close()
+
+
+def test_a_new_store_is_empty_and_knows_no_position(store):
+    assert store.families == {FAMILY}
+    assert store.position(CHANGELOG) is None
+    assert store.get_many(FAMILY, [b"a", b"b"]) == [None, None]
+    assert store.get_many(FAMILY, []) == []
+    assert list(store.keys(FAMILY, b"", b"")) == []
+
+
+def test_values_come_in_the_order_of_the_keys(store):
+    store.apply([(FAMILY, [(b"a", b"1"), (b"b", b"2"), (b"", b"no key"), (b"c", b"")])], {})
+    assert store.get_many(FAMILY, [b"b", b"x", b"a", b"b", b"", b"c"]) == [b"2", None, b"1", b"2", b"no key", b""]
+
+
+def test_the_last_write_of_a_batch_holds_and_none_deletes(store):
+    store.apply([(FAMILY, [(b"a", b"1"), (b"b", b"1")])], {})
+    store.apply([(FAMILY, [(b"a", b"2"), (b"a", None), (b"b", None), (b"b", b"3"), (b"never", None)])], {})
+    assert store.get_many(FAMILY, [b"a", b"b", b"never"]) == [None, b"3", None]
+
+
+def test_values_and_positions_outlive_the_process(tmp_path):
+    store = PartitionStore(tmp_path / "store", [FAMILY])
+    store.apply([(FAMILY, [(b"a", b"1")])], {CHANGELOG: 7, "other": 0})
+    store.add_family("seen-1")
+    store.apply([("seen-1", [(b"s", b"2")])], {CHANGELOG: 9})
+    store.close()
+    again = PartitionStore(tmp_path / "store", [FAMILY, "new"])
+    assert again.families == {FAMILY, "seen-1", "new"}
+    assert (again.position(CHANGELOG), again.position("other"), again.position("third")) == (9, 0, None)
+    assert again.get_many(FAMILY, [b"a"]) + again.get_many("seen-1", [b"s"]) + again.get_many("new", [b"a"]) == [
+        b"1",
+        b"2",
+        None,
+    ]
+    again.close()
+
+
+def test_a_batch_is_written_whole_or_not_at_all(store):
+    def broken():
+        yield (b"a", b"1")
+        raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError):
+        store.apply([(FAMILY, broken())], {CHANGELOG: 5})
+    with pytest.raises(KeyError):
+        store.apply([(FAMILY, [(b"b", b"1")]), ("no such family", [(b"a", b"1")])], {CHANGELOG: 5})
+    assert store.get_many(FAMILY, [b"a", b"b"]) == [None, None]
+    assert store.position(CHANGELOG) is None
+
+
+def test_positions_are_no_values(store):
+    store.apply([(FAMILY, [(CHANGELOG.encode(), b"a leaf of that name")])], {CHANGELOG: 3})
+    assert store.position(CHANGELOG) == 3
+    assert store.get_many(FAMILY, [CHANGELOG.encode()]) == [b"a leaf of that name"]
+
+
+def test_keys_by_prefix_from_a_start(store):
+    kept = [b"c1", b"c2", b"f", b"f\x00", b"f1", b"f2", b"f\xff", b"g"]
+    store.apply([(FAMILY, [(key, b"") for key in kept])], {})
+    assert list(store.keys(FAMILY, b"f", b"f")) == [b"f", b"f\x00", b"f1", b"f2", b"f\xff"]
+    assert list(store.keys(FAMILY, b"f1\x00", b"f")) == [b"f2", b"f\xff"]
+    assert list(store.keys(FAMILY, b"f\xff\x00", b"f")) == []
+    assert list(store.keys(FAMILY, b"c", b"c")) == [b"c1", b"c2"]
+
+
+def test_keys_are_those_of_when_the_scan_began(store):
+    store.apply([(FAMILY, [(b"f1", b""), (b"f3", b"")])], {})
+    scan = store.keys(FAMILY, b"f", b"f")
+    assert next(scan) == b"f1"
+    store.apply([(FAMILY, [(b"f2", b""), (b"f3", None)])], {})
+    assert list(scan) == [b"f3"]
+
+
+def test_families_are_apart_and_dropped_whole(store):
+    store.add_family("seen-1")
+    store.add_family("seen-2")
+    store.apply([(FAMILY, [(b"k", b"0")]), ("seen-1", [(b"k", b"1")]), ("seen-2", [(b"k", b"2")])], {})
+    store.drop_family("seen-1")
+    assert store.families == {FAMILY, "seen-2"}
+    assert store.get_many(FAMILY, [b"k"]) + store.get_many("seen-2", [b"k"]) == [b"0", b"2"]
+    store.add_family("seen-1")
+    assert store.get_many("seen-1", [b"k"]) == [None]
+
+
+def test_a_store_that_is_open_is_not_opened_twice(store):
+    with pytest.raises(Exception, match="lock"):
+        PartitionStore(store.path, [FAMILY])

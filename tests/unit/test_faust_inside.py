@@ -1,7 +1,7 @@
 """The engine replaces or calls private parts of Faust and aiokafka. Where one of them changes, read it again.
 
-Each digest is of the source text of a part that `streams/engine/` relies on. A failure here is no bug by itself: compare
-the new text with what the module named beside it assumes, adapt that module, and then take the new digest over.
+Each digest is of the source text of a part that `streams/engine/` relies on. A failure here is no bug by itself:
+compare the new text with what the module named beside it assumes, adapt that module, and take the new digest over.
 """
 
 import hashlib
@@ -22,7 +22,9 @@ RELIED_ON = {
     "faust.transport.consumer:Consumer.resume_flow": "f0847a6549adf0c013069cda847992f3",
     "faust.transport.consumer:Consumer.resume_partitions": "f0dd30e5737b940ca723c23ed9e2319b",
     "faust.transport.consumer:Fetcher._fetcher": "c4c0ebc30a78de954422349168b2a115",
-    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._create_worker_consumer": "6b290ba56a30f7e7e1f8f03bf1c129ed",
+    "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._create_worker_consumer": (
+        "6b290ba56a30f7e7e1f8f03bf1c129ed"
+    ),
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._fetch_records": "cd58cbe15d265cf1fc596ac4bc84dfb3",
     "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._seek_wait": "4d0510756d5cd1edc61a1075e03eb0da",
     "faust.transport.drivers.aiokafka:Consumer._new_consumer_thread": "4b9c9a1919c17e6659acc3227bb81b63",

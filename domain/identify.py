@@ -27,13 +27,7 @@ class Identify(msgspec.Struct, frozen=True):
     """One for each standard field that came as a list or an object and was left as it was."""
 
 
-_TEXT_TRAITS: Final = {
-    "email": "email",
-    "phone": "phone",
-    "gender": "gender",
-    "first_name": "first_name",
-    "last_name": "last_name",
-}
+_TEXT_TRAITS: Final = frozenset({"email", "phone", "gender", "first_name", "last_name"})
 _SPECIAL_TRAITS: Final = frozenset({*_TEXT_TRAITS, "firstName", "lastName", "name", "address"})
 _CONTEXT_TEXTS: Final = (("ip", "ip_address"), ("timezone", "timezone"), ("locale", "language"))
 
@@ -62,7 +56,7 @@ def read_traits(traits: dict[str, Any]) -> Identify:
     names: dict[str, Any] = {}
     for key, value in traits.items():
         if key not in _SPECIAL_TRAITS:
-            attributes[bounded(key)] = keep(value)
+            attributes[bounded(key)] = value if type(value) is str else keep(value)
         elif key in _TEXT_TRAITS:
             _set_text(fields, key, value, ignored)
         elif key != "address":

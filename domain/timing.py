@@ -97,34 +97,31 @@ def event_time(
     `timestamp_ms` is the Kafka time of the source record. A time later than `receivedAt` (else the Kafka time) plus
     the tolerance is clamped to that.
     """
-    received = _read(payload, "receivedAt", warnings)
-    time = _read(payload, "timestamp", warnings)
+    received = _read(payload.get("receivedAt"), warnings)
+    time = _read(payload.get("timestamp"), warnings)
+    arrived = min(max(timestamp_ms, 0) * 1000, END - 1) if received is None else received
     if time is None:
         time = _corrected_time(payload, received, warnings)
-    kafka_time = min(max(timestamp_ms, 0) * 1000, END - 1)
-    if time is None:
-        time = kafka_time if received is None else received
-    limit = (kafka_time if received is None else received) + future_tolerance_us
+        if time is None:
+            return arrived
+    limit = arrived + future_tolerance_us
     if time > limit:
         warnings.append(WarningKind.FUTURE_TIME)
         return limit
     return time
 
 
-def _read(payload: dict[str, Any], key: str, warnings: list[WarningKind]) -> int | None:
-    value = payload.get(key)
-    if value is None:
-        return None
-    time = read_time(value)
-    if time is None:
+def _read(value: Json, warnings: list[WarningKind]) -> int | None:
+    time = read_iso(value) if type(value) is str else read_time(value)
+    if time is None and value is not None:
         warnings.append(WarningKind.UNREADABLE_TIME)
     return time
 
 
 def _corrected_time(payload: dict[str, Any], received: int | None, warnings: list[WarningKind]) -> int | None:
     """Return the device's time, corrected by its clock's error at sending where that is known."""
-    original = _read(payload, "originalTimestamp", warnings)
-    sent = _read(payload, "sentAt", warnings)
+    original = _read(payload.get("originalTimestamp"), warnings)
+    sent = _read(payload.get("sentAt"), warnings)
     if original is None or sent is None or received is None:
         return original
     time = received - (sent - original)

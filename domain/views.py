@@ -1,6 +1,6 @@
 """What a page or screen call records (SEMANTICS S7)."""
 
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -8,6 +8,9 @@ from contracts import rows
 from contracts.outcomes import Refusal, WarningKind
 from domain.conversion import json_text
 from domain.shapes import part, read_object
+
+_PLACES: Final = ("url", "path", "title", "referrer")
+"""Where a view was: a property that is text, also the empty one; else what the context has, where not empty."""
 
 
 @final
@@ -37,30 +40,16 @@ def read_view(
         if name is not None:
             warnings.append(WarningKind.WRONG_SHAPE)
         name = _text(properties, "name", warnings)
-    return View(
-        rows.PageView(
-            message_id,
-            leaf,
-            kind,
-            at,
-            _text_or(properties, page, "url", warnings),
-            _text_or(properties, page, "path", warnings),
-            _text_or(properties, page, "title", warnings),
-            _text_or(properties, page, "referrer", warnings),
-            name,
-            json_text(properties),
-        )
-    )
-
-
-def _text_or(properties: dict[str, Any], page: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:
-    """Return a property that is text, also the empty one; else what the context has, where that is not empty."""
-    value = properties.get(key)
-    if type(value) is str:
-        return value
-    if value is not None:
-        warnings.append(WarningKind.WRONG_SHAPE)
-    return _text(page, key, warnings) or None
+    places = []
+    for key in _PLACES:
+        value = properties.get(key)
+        if type(value) is not str:
+            if value is not None:
+                warnings.append(WarningKind.WRONG_SHAPE)
+            value = _text(page, key, warnings) or None
+        places.append(value)
+    url, path, title, referrer = places
+    return View(rows.PageView(message_id, leaf, kind, at, url, path, title, referrer, name, json_text(properties)))
 
 
 def _text(of: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:

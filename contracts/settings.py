@@ -82,8 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the topology: another one has topics, changelogs and a consumer group of its own."""
     source_partitions: int = 4
     """Partitions of a source topic that Tidemark creates itself."""
-    leaves_partitions: int = 8
-    companies_partitions: int = 4
+    leaves_partitions: int = 4
+    companies_partitions: int = 2
     quarantine_partitions: int = 1
     replication_factor: int = 1
     min_insync_replicas: int = 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tables.store import PartitionStore
 
@@ -18,6 +18,9 @@ GENERATIONS: Final = 4
 """The window is cut into so many column families by the time of the first application; a family is dropped whole once
 its youngest entry is out of the window. More of them waste less disk (a window plus one family is kept), and cost a
 look-up more for a message that was never seen."""
+
+KEY_BYTES: Final = 16
+"""Size of a key: 128 bits."""
 
 _PREFIX: Final = "seen-"
 _OFFSET: Final = struct.Struct(">q")
@@ -31,6 +34,20 @@ def seen_key(leaf: str, message_id: str) -> bytes:
 def encode_offset(offset: int) -> bytes:
     """The value of an entry: the leaves topic's offset at which the message was first applied."""
     return _OFFSET.pack(offset)
+
+
+def pack_entries(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """One changelog record for all entries of a cycle: keys and values in turn, of fixed sizes.
+
+    The changelog is never compacted, so that a record needs no key of its own for each entry.
+    """
+    return b"".join(part for entry in entries for part in entry)
+
+
+def unpack_entries(record: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Read what `pack_entries` made."""
+    for at in range(0, len(record), KEY_BYTES + _OFFSET.size):
+        yield record[at : at + KEY_BYTES], record[at + KEY_BYTES : at + KEY_BYTES + _OFFSET.size]
 
 
 class SeenMessages:

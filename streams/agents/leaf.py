@@ -32,7 +32,7 @@ from streams.engine.ownership import (
 from streams.engine.producer import Outgoing
 from tables import leaves
 from tables.positions import APPLIED, decode_position, encode_position
-from tables.seen import SeenMessages, encode_offset, seen_key
+from tables.seen import SeenMessages, encode_offset, pack_entries, seen_key, unpack_entries
 from tables.store import PartitionStore
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class LeafHandler:
             return [(leaves.FAMILY, [(record.key, record.value) for record in records])]
 
         def restore_seen(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
-            return table.restored(((record.key, record.value, record.timestamp) for record in records), now_ms())
+            entries = (
+                (key, offset, record.timestamp) for record in records for key, offset in unpack_entries(record.value)
+            )
+            return table.restored(entries, now_ms())
 
         try:
             changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
@@ -313,14 +316,14 @@ class LeafHandler:
         ]
         pairs += [(leaves.fields_key(leaf), state.encode_fields(kept)) for leaf, kept in changes.fields.items()]
         pairs.append((APPLIED, encode_position(changes.applied)))
-        entries: Pairs = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
+        entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
         positions = await owned.producer.transact(
             [
                 *(Outgoing(settings.leaves_changelog, number, key, value, decided_ms) for key, value in pairs),
-                *(Outgoing(settings.seen_changelog, number, key, value, decided_ms) for key, value in entries),
+                Outgoing(settings.seen_changelog, number, b"", pack_entries(entries), decided_ms),
             ]
         )
-        stored = [(leaves.FAMILY, pairs), (owned.seen.family(decided_ms), entries)]
+        stored: list[tuple[str, Pairs]] = [(leaves.FAMILY, pairs), (owned.seen.family(decided_ms), [*entries])]
         return stored, {topic: offset for (topic, _), offset in positions.items()}
 
 

@@ -19,7 +19,7 @@ def test_defaults_need_nothing(tmp_path: Path):
 def test_environment_goes_before_file_and_file_before_defaults(tmp_path: Path):
     (tmp_path / "tidemark.toml").write_text('schema = "from_file"\napp_version = "file"\n')
     settings = load_settings(data_dir=tmp_path, environ={"TIDEMARK_SCHEMA": "from_env"})
-    assert (settings.schema, settings.app_version, settings.leaves_partitions) == ("from_env", "file", 8)
+    assert (settings.schema, settings.app_version, settings.leaves_partitions) == ("from_env", "file", 4)
 
 
 def test_named_file_goes_before_that_of_the_data_directory(tmp_path: Path):

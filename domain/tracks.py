@@ -7,7 +7,7 @@ import msgspec
 from contracts import rows
 from contracts.definitions import STRING, AttributeType, Definitions, event_scope
 from contracts.outcomes import Reason, Refusal, WarningKind
-from domain.conversion import UNCONVERTIBLE, convert, json_text
+from domain.conversion import UNCONVERTIBLE, convert, json_text, text
 from domain.decoding import json_type
 from domain.engage import computed_key, read_membership
 from domain.identify import Identify, read_traits
@@ -72,8 +72,12 @@ def occurrence(
             is_as_sent = False
             continue
         definition = known.get(name, STRING)
-        if type(value) is str and definition.type is _STRING:
-            typed[name] = value
+        if definition.type is _STRING:
+            if type(value) is str:
+                typed[name] = value
+            else:
+                typed[name] = text(value)
+                is_as_sent = False
             continue
         converted = convert(value, definition)
         if converted is UNCONVERTIBLE:

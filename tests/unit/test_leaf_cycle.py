@@ -1,0 +1,276 @@
+"""One cycle of a partition of the leaves topic: what is new to the state, what to Postgres, and what is counted."""
+
+import msgspec
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from contracts.definitions import Definitions
+from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.outcomes import Reason, Refusal
+from contracts.records import decode_update
+from contracts.settings import Settings
+from domain.calls import interpret
+from sinks.postgres.batch import Batch
+from streams.agents.leaf_cycle import Item, LeafCycle, Loaded
+from streams.agents.quarantine import quarantine_row
+from tables.seen import seen_key
+from tests.messages import KAFKA_MS, RULES, message, raw
+
+SETTINGS = Settings()
+LEAF = "user:u1"
+
+
+def record(value, offset, topic=SETTINGS.leaves_topic, headers=()):
+    return ConsumerRecord(topic, 0, offset, KAFKA_MS, 0, LEAF.encode(), value, None, 7, len(value), tuple(headers))
+
+
+def item(content, offset, source=None):
+    """A record of the leaves topic at `offset`, which the router read at `source` of segment/0."""
+    value = raw(content)
+    origin = Origin("segment", 0, offset if source is None else source, KAFKA_MS)
+    call = interpret(value, KAFKA_MS, RULES)
+    read = record(value, offset, headers=[(ORIGIN_HEADER, origin.pack())])
+    if isinstance(call, Refusal):
+        return Item(read, origin, refusal=call)
+    return Item(read, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+
+
+class Partition:
+    """State and rows of one partition over its cycles, kept apart as the store and Postgres keep them."""
+
+    def __init__(self):
+        self.state = Loaded()
+        self.applied = self.committed = 0
+        self.highs = {}
+        self.definitions = Definitions()
+        self.outgoing = []
+        self.batch = Batch()
+        self.counts = None
+
+    def cycle(self, *items, to=None):
+        """Decide a cycle; its changes go to the state, its rows are in `batch`."""
+        self.batch, self.outgoing = Batch(), []
+        loaded = Loaded(dict(self.state.counters), dict(self.state.fields), dict(self.state.seen))
+        for each in items:
+            loaded.seen.setdefault(each.seen_key, None)
+        cycle = LeafCycle(
+            SETTINGS,
+            self.definitions,
+            loaded,
+            applied=self.applied,
+            committed=self.committed,
+            highs=self.highs,
+            batch=self.batch,
+            outgoing=self.outgoing,
+        )
+        for each in items:
+            cycle.take(each)
+        end = items[-1].record.offset + 1 if to is None else to
+        self.counts = cycle.finish(end)
+        self.changes = cycle.changes
+        self.state.counters.update(cycle.changes.counters)
+        self.state.fields.update(cycle.changes.fields)
+        self.state.seen.update(cycle.changes.seen)
+        self.applied, self.committed = cycle.changes.applied, max(self.committed, end)
+        return self
+
+    def counted(self):
+        return self.counts.applied, self.counts.duplicate
+
+    def profile(self):
+        return {row.profile_id: row for row, _ in self.batch.profiles}
+
+    def snapshot(self):
+        return dict(self.state.counters), dict(self.state.fields), dict(self.state.seen)
+
+
+@pytest.fixture
+def partition():
+    return Partition()
+
+
+CALLS = [
+    item(message("page", messageId="p1"), 0),
+    item(message("identify", messageId="i1", traits={"email": "a@b.co", "plan": "pro"}), 1),
+    item(message("track", messageId="t1", properties={"n": 1}), 2),
+    item(message("group", messageId="g1", traits={"name": "Acme"}), 3),
+]
+
+
+def rows_of(batch):
+    return {
+        name: sorted({repr(row) for row in getattr(batch, name)})
+        for name in ("page_views", "occurrences", "company_members", "profiles", "identities", "counters")
+    }
+
+
+def test_new_records_change_the_state_make_rows_and_count(partition):
+    partition.cycle(*CALLS)
+    assert partition.counted() == (4, 0)
+    assert (partition.applied, partition.committed) == (4, 4)
+    assert partition.highs == {"segment/0": 3}
+    assert partition.state.counters[LEAF].page_views == 1
+    assert partition.state.fields[LEAF].attributes["plan"].value == "pro"
+    batch = partition.batch
+    assert [len(rows) for rows in (batch.page_views, batch.occurrences, batch.company_members)] == [1, 1, 1]
+    assert [identity.leaf for identity in batch.identities] == [LEAF]
+    ((row, position),) = batch.profiles
+    assert (row.profile_id, row.page_views, position) == (LEAF, 1, 4)
+    assert batch.counters == []
+    (sent,) = partition.outgoing
+    assert sent.topic == SETTINGS.companies_topic
+    assert decode_update(sent.value).company_id == "acme"
+
+
+def test_a_leaf_that_only_views_has_its_counters_written_alone(partition):
+    partition.cycle(item(message("page", messageId="p1"), 0))
+    partition.cycle(item(message("page", messageId="p2"), 1), item(message("page", messageId="p3"), 2))
+    assert partition.batch.profiles == []
+    ((row, position),) = partition.batch.counters
+    assert (row.page_views, position) == (3, 3)
+    assert partition.batch.identities == []
+
+
+def test_known_records_make_their_rows_again_and_change_nothing(partition):
+    """In [P, S): the changelog was committed, Postgres was not."""
+    partition.cycle(*CALLS)
+    first, before, sent = rows_of(partition.batch), partition.snapshot(), partition.outgoing
+    partition.committed, partition.highs = 0, {}
+    partition.cycle(*CALLS)
+    assert rows_of(partition.batch) == first
+    assert partition.snapshot() == before
+    assert partition.changes.counters == partition.changes.fields == partition.changes.seen == {}
+    # They are counted now, since counters move with the rows; and the company hears of it again.
+    assert partition.counted() == (4, 0)
+    assert partition.outgoing == sent
+    assert (partition.applied, partition.committed) == (4, 4)
+
+
+def test_known_records_show_the_state_as_it_is_by_now(partition):
+    later = item(message("identify", messageId="i2", traits={"plan": "free"}, timestamp="2026-02-23T23:00:00Z"), 4)
+    partition.cycle(*CALLS, later)
+    partition.committed, partition.highs = 0, {}
+    partition.cycle(*CALLS[:2], to=2)
+    assert '"plan":"free"' in partition.profile()[LEAF].attributes.replace(" ", "")
+    assert partition.applied == 5
+    assert partition.counted() == (2, 0)
+
+
+def test_records_behind_postgres_change_the_state_without_rows_or_counting(partition):
+    """In [S, P): Postgres was committed, the state was put back."""
+    partition.committed, partition.highs = 4, {"segment/0": 3}
+    partition.cycle(*CALLS)
+    assert rows_of(partition.batch) == rows_of(Batch())
+    assert partition.counted() == (0, 0)
+    assert not partition.counts.warnings
+    assert partition.state.counters[LEAF].page_views == 1
+    assert partition.state.fields[LEAF].fields["email"].value == "a@b.co"
+    assert len(partition.state.seen) == 4
+    assert (partition.applied, partition.committed) == (4, 4)
+    # The company may not have heard of it.
+    assert len(partition.outgoing) == 1
+
+
+def test_a_cycle_across_both_positions(partition):
+    partition.cycle(*CALLS[:2])
+    partition.committed, partition.highs = 1, {"segment/0": 0}
+    partition.cycle(*CALLS[1:])
+    assert partition.counted() == (3, 0)
+    assert len(partition.batch.page_views) == 0
+    assert len(partition.batch.occurrences) == 1
+    assert partition.profile()[LEAF].page_views == 1
+    assert set(partition.changes.seen.values()) == {2, 3}
+
+
+def test_the_routers_repetition_is_a_duplicate_that_does_not_count(partition):
+    first = item(message("page", messageId="p1"), 0, source=10)
+    partition.cycle(first, item(message("page", messageId="p2"), 1, source=11))
+    before = partition.snapshot()
+    again = item(message("page", messageId="p1"), 2, source=10), item(message("page", messageId="p2"), 3, source=11)
+    partition.cycle(*again)
+    assert partition.counted() == (0, 0)
+    assert partition.snapshot() == before
+    assert rows_of(partition.batch) == rows_of(Batch())
+    partition.cycle(item(message("page", messageId="p3"), 4, source=12))
+    assert partition.counted() == (1, 0)
+
+
+def test_each_source_partition_has_a_count_of_its_own(partition):
+    one = item(message("page", messageId="p1"), 0, source=10)
+    other = item(message("page", messageId="p2"), 1, source=10)
+    other.origin = other.origin._replace(partition=1)
+    partition.cycle(one, other)
+    assert partition.counted() == (2, 0)
+    assert partition.counts.source_highs == {"segment/0": 10, "segment/1": 10}
+
+
+def test_another_copy_is_a_duplicate_in_the_same_cycle_and_later(partition):
+    same = message("page", messageId="p1")
+    partition.cycle(item(same, 0), item(same, 1))
+    assert partition.counted() == (1, 1)
+    partition.cycle(item(same, 2))
+    assert partition.counted() == (0, 1)
+    assert partition.state.counters[LEAF].page_views == 1
+    assert rows_of(partition.batch) == rows_of(Batch())
+    assert partition.state.seen == {CALLS[0].seen_key: 0}
+
+
+def test_a_duplicate_that_is_known_is_counted_with_its_rows(partition):
+    same = message("page", messageId="p1")
+    partition.cycle(item(same, 0), item(same, 1))
+    partition.committed, partition.highs = 0, {}
+    partition.cycle(item(same, 0), item(same, 1))
+    assert partition.counted() == (1, 1)
+    assert partition.state.counters[LEAF].page_views == 1
+    assert len(partition.batch.page_views) == 1
+
+
+def test_one_message_id_on_two_leaves_is_two_messages(partition):
+    partition.cycle(item(message("page"), 0), item(message("page", userId="u2"), 1))
+    assert partition.counted() == (2, 0)
+
+
+def test_warnings_are_counted_once(partition):
+    odd = item(message("identify", messageId=..., traits={"email": ["x"]}), 0)
+    partition.cycle(odd)
+    assert dict(partition.counts.warnings) == {"missing_message_id": 1, "ignored_field": 1}
+    partition.cycle(item(message("identify", messageId=..., traits={"email": ["x"]}), 1))
+    assert dict(partition.counts.warnings) == {}
+
+
+def quarantined(outgoing):
+    (sent,) = outgoing
+    assert sent.topic == SETTINGS.quarantine_topic
+    return quarantine_row(record(sent.value, 0, sent.topic, sent.headers))
+
+
+def test_a_refused_message_goes_to_the_quarantine_as_it_came(partition):
+    refused = item(message("track", event=..., messageId="t1"), 0, source=42)
+    partition.cycle(refused)
+    row = quarantined(partition.outgoing)
+    assert (row.topic, row.partition, row.offset) == ("segment", 0, 42)
+    assert row.reason == "missing_event_name"
+    assert row.detail
+    assert row.raw == refused.record.value
+    assert partition.counted() == (0, 0)
+    assert partition.highs == {"segment/0": 42}
+    assert partition.snapshot() == ({}, {}, {})
+    assert rows_of(partition.batch) == rows_of(Batch())
+    # It was not entered: the same message, mended, is no duplicate.
+    partition.cycle(item(message("track", messageId="t1"), 1, source=43))
+    assert partition.counted() == (1, 0)
+
+
+def test_a_bug_costs_the_message_that_meets_it(partition, caplog):
+    broken = item(message("identify", messageId="i1", traits={"plan": "pro"}), 1)
+    broken.call = msgspec.structs.replace(broken.call, content=msgspec.structs.replace(broken.call.content, fields=5))
+    partition.cycle(item(message("page", messageId="p1"), 0), broken, item(message("page", messageId="p2"), 2))
+    row = quarantined(partition.outgoing)
+    assert row.reason == Reason.INTERNAL_ERROR
+    assert row.offset == 1
+    assert row.raw == broken.record.value
+    assert "cannot apply segment/0 at offset 1" in caplog.text
+    assert partition.counted() == (2, 0)
+    assert partition.state.counters[LEAF].page_views == 2
+    assert set(partition.state.seen.values()) == {0, 2}
+    assert partition.applied == 3

@@ -21,7 +21,6 @@ _TESTS_PREFIX = "TIDEMARK_TEST_"
 _FIELDS = get_type_hints(Settings)
 _EXPECTED = {
     int: "a whole number",
-    bool: "true or false",
     str: "a text",
     Path: "a path",
     tuple: "a list of texts",
@@ -71,7 +70,7 @@ def settings_environ(settings: Settings) -> dict[str, str]:
 def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value)
 
 
 def _config_path(data_dir: Path, config: Path | None, environ: Mapping[str, str]) -> Path | None:

@@ -61,7 +61,6 @@ def test_other_variables_are_left_alone():
         ),
         ({"TIDEMARK_LEAVES_PARTITIONS": "many"}, ["TIDEMARK_LEAVES_PARTITIONS", "whole number", "'many'"]),
         ({"TIDEMARK_LEAVES_PARTITIONS": "0"}, ["TIDEMARK_LEAVES_PARTITIONS", "1 to"]),
-        ({"TIDEMARK_REQUIRE_API_KEY": "perhaps"}, ["TIDEMARK_REQUIRE_API_KEY", "true or false"]),
         ({"TIDEMARK_LOG_LEVEL": "LOUD"}, ["TIDEMARK_LOG_LEVEL", "DEBUG, INFO", "'LOUD'"]),
         ({"TIDEMARK_BOOTSTRAP_SERVERS": "kafka"}, ["TIDEMARK_BOOTSTRAP_SERVERS", "host:port"]),
         ({"TIDEMARK_DSN": "host=db"}, ["TIDEMARK_DSN", "postgresql://"]),

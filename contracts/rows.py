@@ -1,6 +1,6 @@
 """Rows of the public tables, as the agents hand them to a sink.
 
-Each row is a tuple in the order of its COPY columns (`COLUMNS`), so that it can be written without being taken
+Each row is a tuple in the order in which the sink stages its columns, so that most are written without being taken
 apart. Times are integers: microseconds since 1970-01-01 UTC. Columns named `properties`, `sent_properties` and
 `attributes` hold JSON text.
 """

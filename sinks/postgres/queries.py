@@ -77,8 +77,8 @@ class Stats:
 
     @property
     def in_flight(self) -> int:
-        """Read, and not yet at rest."""
-        return self.read - self.applied - self.duplicate - sum(self.quarantined.values())
+        """Read, and not yet at rest. For an instant a record may be at rest before it counts as read."""
+        return max(0, self.read - self.applied - self.duplicate - sum(self.quarantined.values()))
 
 
 async def stats(connection: Connection, app_version: str) -> Stats:

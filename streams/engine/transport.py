@@ -38,6 +38,9 @@ FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
 ROUND_S: Final = 0.1
 """How long one round waits for records before the set of partitions that want some is looked at again."""
 
+STAY_EVERY_S: Final = 1.0
+"""How often a worker that fetches nothing counts as polling, where minutes are allowed."""
+
 FULL_S: Final = 0.005
 """How long to wait where every partition has enough pending: a fraction of a cycle."""
 
@@ -75,12 +78,18 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             isolation_level="read_committed",
         )
 
+    async def stay(self) -> None:
+        """Count as polling: aiokafka leaves the group when nothing was fetched for `broker_max_poll_interval`."""
+        with self._ensure_consumer()._fetcher._subscriptions.fetch_context():  # noqa: SLF001  as `_fetch_records` does
+            pass
+
 
 class BatchConsumer(Consumer):
     """Faust's consumer, fetching batches for the partitions whose stage wants more."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own
         super().__init__(*args, **kwargs)
+        self._stayed_s = 0.0
         self._handed: dict[tuple[int, TP], int] = {}
         """Offset after the last record that was handed to an agent, by generation and partition."""
 
@@ -97,6 +106,7 @@ class BatchConsumer(Consumer):
             generation = self.app.consumer_generation_id
             wanting = {tp for tp in self._get_active_partitions() if wants(tp)}
             if not wanting:
+                await self._stay_in_group()
                 await asyncio.sleep(FULL_S)
                 continue
             try:
@@ -113,6 +123,14 @@ class BatchConsumer(Consumer):
             if not fetched and self.flow_active:
                 await self._pass_over(wanting, generation)
 
+    async def _stay_in_group(self) -> None:
+        """Let the group know that this worker lives while it fetches nothing, because Postgres is away or slow."""
+        now = self.loop.time()
+        if now - self._stayed_s > STAY_EVERY_S:
+            self._stayed_s = now
+            thread = cast("BatchConsumerThread", self._thread)
+            await thread.call_thread(thread.stay)
+
     async def _pass_over(self, idle: set[TP], generation: int) -> None:
         """Tell the engine up to where idle partitions were read: transactions end in markers that nobody is given."""
         positions = {tp: await self.position(tp) for tp in idle}
@@ -127,7 +145,7 @@ class BatchConsumer(Consumer):
 
     @Service.task
     async def _commit_livelock_detector(self) -> None:
-        """Do nothing: Faust looks for acks here; the engine has a watch of its own on progress."""
+        """Do nothing: Faust looks for acks here, which nobody gives."""
 
 
 def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessage:

@@ -48,6 +48,8 @@ class CompanyPartition(OwnedState):
     """Version of the definitions that every company in Postgres was made with at least."""
     remade_to: bytes | None = None
     """Key of the last company that was made again, while that goes on."""
+    remade_as: int = 0
+    """Version of the definitions with which that began: rows made since are of this one or a newer one."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class CompanyHandler:
         try:
             changelogs = {settings.companies_changelog: restore_companies}
             taken, producer = await fence_and_restore(context, partition, store, changelogs)
+            await context.definitions.at_least(taken.definitions_version)
             limits = await topic_bounds(context.cluster, partition)
             applied = decode_position(store.get_many(companies.FAMILY, [APPLIED])[0])
             owned = CompanyPartition(
@@ -166,17 +169,23 @@ class CompanyHandler:
         """Make the next companies of a partition again, under definitions that were changed by hand."""
         start = companies.PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
         keys = list(islice(owned.store.keys(companies.FAMILY, start, companies.PREFIX), REMADE_COMPANIES_MAX))
-        kept = self._load(owned, {companies.company_of(key) for key in keys})
+        names = set(map(companies.company_of, keys))
+        if owned.remade_to is None:
+            # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
+            owned.remade_as = definitions.version
+            for under_way in [*self._under_way, plan]:
+                names.update(name for of, changes, _ in under_way.changes if of is owned for name in changes)
+        kept = self._load(owned, names)
         for of, changes, _ in plan.changes:
             if of is owned:
-                kept.update((name, changes[name]) for name in changes.keys() & kept.keys())
+                kept.update((name, changes[name]) for name in changes.keys() & names)
         plan.batch.companies.extend(
             (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
         )
         owned.remade_to = keys[-1] if len(keys) == REMADE_COMPANIES_MAX else None
         if owned.remade_to is None:
-            owned.definitions_version = definitions.version
-            note_remade(plan.batch, owned, definitions.version)
+            owned.definitions_version = owned.remade_as
+            note_remade(plan.batch, owned, owned.remade_as)
 
     async def commit(self, plan: CompanyPlan) -> None:
         """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""

@@ -66,6 +66,8 @@ class LeafPartition(OwnedState):
     """Version of the definitions that every profile in Postgres was made with at least."""
     remade_to: bytes | None = None
     """Key of the last profile that was made again, while that goes on."""
+    remade_as: int = 0
+    """Version of the definitions with which that began: rows made since are of this one or a newer one."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,7 @@ class LeafHandler:
         try:
             changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
             taken, producer = await fence_and_restore(context, partition, store, changelogs)
+            await context.definitions.at_least(taken.definitions_version)
             limits = await topic_bounds(context.cluster, partition)
             applied = decode_position(store.get_many(leaves.FAMILY, [APPLIED])[0])
             owned = LeafPartition(
@@ -253,25 +256,30 @@ class LeafHandler:
 
     def _remake(self, owned: LeafPartition, definitions: Definitions, plan: LeafPlan) -> None:
         """Make the next profiles of a partition again, under definitions that were changed by hand."""
+        begins = owned.remade_to is None
         start = leaves.FIELDS_PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
         keys = list(islice(owned.store.keys(leaves.FAMILY, start, leaves.FIELDS_PREFIX), REMADE_PROFILES_MAX))
-        names = [leaves.leaf_of(key) for key in keys]
+        names = set(map(leaves.leaf_of, keys))
         loaded = Loaded()
         for under_way in [*self._under_way, plan]:
             for of, changes in under_way.changes:
                 if of is owned:
                     loaded.counters.update(changes.counters)
                     loaded.fields.update(changes.fields)
+        if begins:
+            # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
+            owned.remade_as = definitions.version
+            names.update(loaded.fields)
         _read(
             owned.store,
-            set(names) - loaded.counters.keys(),
+            names - loaded.counters.keys(),
             loaded.counters,
             leaves.counters_key,
             state.decode_counters,
         )
         _read(
             owned.store,
-            set(names) - loaded.fields.keys(),
+            names - loaded.fields.keys(),
             loaded.fields,
             leaves.fields_key,
             state.decode_fields,
@@ -281,12 +289,12 @@ class LeafHandler:
                 leaves_domain.profile(leaf, loaded.counters[leaf], loaded.fields[leaf], definitions),
                 owned.committed,
             )
-            for leaf in names
+            for leaf in sorted(names)
         )
         owned.remade_to = keys[-1] if len(keys) == REMADE_PROFILES_MAX else None
         if owned.remade_to is None:
-            owned.definitions_version = definitions.version
-            note_remade(plan.batch, owned, definitions.version)
+            owned.definitions_version = owned.remade_as
+            note_remade(plan.batch, owned, owned.remade_as)
 
     async def commit(self, plan: LeafPlan) -> None:
         """Make a cycle so.

@@ -43,6 +43,11 @@ class LiveDefinitions:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
 
+    async def at_least(self, version: int) -> None:
+        """Catch up with a version that somebody has seen: nothing may be made with older definitions from now on."""
+        if self.current.version < version:
+            await self._refresh()
+
     async def _refresh(self) -> None:
         self._accept(await self._store.refresh(self.current))
 

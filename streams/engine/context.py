@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import xxhash
+from aiokafka.errors import KafkaConnectionError
 
+from contracts.errors import ServiceError
 from domain.identity import Rules
 from sinks.postgres.database import Database
 from sinks.postgres.definitions import DefinitionStore
@@ -66,7 +68,14 @@ class Context:
 
     async def start(self, fail: Callable[[BaseException], None]) -> None:
         """Connect what every stage needs; `fail` is told of an error that nobody awaits."""
-        await require_topics(self.cluster, topic_specs(self.settings))
+        try:
+            await require_topics(self.cluster, topic_specs(self.settings))
+        except KafkaConnectionError as error:
+            msg = (
+                f"expected Kafka at {self.settings.bootstrap_servers}; it does not answer: {error}. Check the address, the "
+                "security settings, and that the brokers run"
+            )
+            raise ServiceError(msg) from error
         await self.outgoing.start()
         await self.definitions.start(fail)
 

@@ -42,7 +42,10 @@ class EngineApp(faust.App):
 
     async def on_first_start(self) -> None:
         """Start the engine before the group hands out any partition."""
-        await self.engine.start()
+        try:
+            await self.engine.start()
+        except Exception as error:  # mode would stop what was never started, and bury the reason
+            self.engine.fail(error)
         await super().on_first_start()
 
     async def on_stop(self) -> None:

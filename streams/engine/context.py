@@ -72,8 +72,8 @@ class Context:
             await require_topics(self.cluster, topic_specs(self.settings))
         except KafkaConnectionError as error:
             msg = (
-                f"expected Kafka at {self.settings.bootstrap_servers}; it does not answer: {error}. Check the address, the "
-                "security settings, and that the brokers run"
+                f"expected Kafka at {self.settings.bootstrap_servers}; it does not answer: {error}. Check the address, "
+                "the security settings, and that the brokers run"
             )
             raise ServiceError(msg) from error
         await self.outgoing.start()

@@ -44,7 +44,7 @@ class EngineApp(faust.App):
         """Start the engine before the group hands out any partition."""
         try:
             await self.engine.start()
-        except Exception as error:  # mode would stop what was never started, and bury the reason
+        except Exception as error:  # noqa: BLE001  mode would stop what never started, and bury the reason
             self.engine.fail(error)
         await super().on_first_start()
 

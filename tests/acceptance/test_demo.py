@@ -1,6 +1,7 @@
 """`tidemark demo`, as a person types it: from nothing to a story that adds up."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,11 @@ def tidemark(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=240,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "COLUMNS": "120", "LC_ALL": "C.UTF-8"},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("TIDEMARK_")},
+            "COLUMNS": "120",
+            "LC_ALL": "C.UTF-8",
+        },
     )
 
 

@@ -4,10 +4,16 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from contracts.errors import AlreadyRunningError, DiskFullError
+
+
+RELEASE_S: Final = 2.0
+"""How long a lock is waited for: a killed process keeps its locks until the kernel has taken it apart, which takes a
+moment on a busy machine."""
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -38,16 +44,22 @@ def hold(path: Path, purpose: str) -> IO[str]:
     Raises AlreadyRunningError, naming the holder, when another process has it.
     """
     lock = path.open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise AlreadyRunningError(
-            f"expected to be the only one to {purpose} in {path.parent}; process {holder} does already. "
-            "Stop it (tidemark down), or name another --data-dir."
-        ) from None
+    give_up_s = time.monotonic() + RELEASE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < give_up_s:
+                time.sleep(0.05)
+                continue
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise AlreadyRunningError(
+                f"expected to be the only one to {purpose} in {path.parent}; process {holder} does already. "
+                "Stop it (tidemark down), or name another --data-dir."
+            ) from None
+        break
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

@@ -10,7 +10,6 @@ from typing import IO, Final
 
 from contracts.errors import AlreadyRunningError, DiskFullError
 
-
 RELEASE_S: Final = 2.0
 """How long a lock is waited for: a killed process keeps its locks until the kernel has taken it apart, which takes a
 moment on a busy machine."""

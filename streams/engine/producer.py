@@ -67,7 +67,11 @@ class BatchProducer:
     async def start(self) -> None:
         """Connect; a transactional producer fences every older one of the same id, and aborts what it left open."""
         self._producer = AIOKafkaProducer(**self._options)
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._producer.stop()
+            raise
 
     async def stop(self) -> None:
         """Close the connections. What was sent has been acknowledged already."""

@@ -58,7 +58,7 @@ _SERVER = {
     "max_locks_per_transaction": "512",
 }
 # For data that nobody will miss: a crash of the machine may leave it torn.
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 def start_postgres(

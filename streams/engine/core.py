@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from contracts.errors import TidemarkError
@@ -71,7 +72,7 @@ class Engine:
         self.restoring = False
         self._stages = dict(stages)
         self._loops: list[asyncio.Task[None]] = []
-        self._seeking: set[asyncio.Task[None]] = set()
+        self._seeking: set[asyncio.Task[bool]] = set()
         self._takeover: asyncio.Task[None] | None = None
         app.engine = self
         app.on_partitions_revoked.connect(self._on_partitions_revoked)
@@ -99,10 +100,23 @@ class Engine:
                 missing_from,
                 batch.records[0].offset - 1,
             )
-            seeking = asyncio.create_task(self.app.consumer.seek_wait({TP(batch.topic, batch.partition): missing_from}))
+            seeking = asyncio.create_task(
+                self._seek({TP(batch.topic, batch.partition): missing_from}, batch.generation)
+            )
             self._seeking.add(seeking)
             seeking.add_done_callback(self._seeking.discard)
             seeking.add_done_callback(self._ended)
+
+    async def _seek(self, positions: Mapping[TP, int], generation: int) -> bool:
+        """Read on from these positions; False where another rebalance has begun, which seeks for itself."""
+        try:
+            if positions:
+                await self.app.consumer.seek_wait(positions)
+        except IllegalStateError:
+            if self.app.consumer_generation_id == generation and not self.app.rebalancing:
+                raise
+            return False
+        return True
 
     def passed_over(self, tp: TP, position: int, handed: int | None) -> None:
         """Note up to where an idle partition was read; `handed` is the offset after the last record that came of it."""
@@ -191,8 +205,8 @@ class Engine:
         app, consumer = self.app, self.app.consumer
         if app.consumer_generation_id != generation:
             return
-        if positions:
-            await consumer.seek_wait(positions)
+        if not await self._seek(positions, generation):
+            return
         await app.on_rebalance_complete.send()
         for stage in self.stages:
             stage.open()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 import aiokafka
 import uvloop
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP, AppT, ConsumerMessage
@@ -133,7 +134,11 @@ class BatchConsumer(Consumer):
 
     async def _pass_over(self, idle: set[TP], generation: int) -> None:
         """Tell the engine up to where idle partitions were read: transactions end in markers that nobody is given."""
-        positions = {tp: await self.position(tp) for tp in idle}
+        try:
+            positions = {tp: await self.position(tp) for tp in idle}
+        except KafkaError:
+            # A rebalance has begun, and some of them are no longer assigned; afterwards all of them are sought anew.
+            return
         if self.app.consumer_generation_id == generation:
             for tp, position in positions.items():
                 if position is not None:

@@ -160,12 +160,12 @@ class Engine:
 
     async def quiesce(self) -> None:
         """A rebalance begins: take nothing more, finish what has begun, stop taking over."""
-        if self._takeover is not None:
-            self._takeover.cancel()
-            await asyncio.gather(self._takeover, return_exceptions=True)
-            self._takeover = None
         try:
             async with asyncio.timeout(QUIESCE_S_MAX):
+                if self._takeover is not None:
+                    self._takeover.cancel()
+                    await asyncio.gather(self._takeover, return_exceptions=True)
+                    self._takeover = None
                 await asyncio.gather(*(stage.quiesce() for stage in self.stages))
         except TimeoutError as late:
             self.fail(late)

@@ -177,7 +177,8 @@ class BatchFetcher(Fetcher):
     """Faust's fetcher service, without its own way of ending.
 
     Cancelled in a rebalance, Faust's `_fetcher` task crashes itself in order to be restarted by a supervisor that an
-    app does not have (`faust/transport/consumer.py`), so that a worker which is stopped just then fails.
+    app does not have (`faust/transport/consumer.py`), so that a worker which is stopped just then fails. An error
+    would have the app stop in good order, while its consumer's thread keeps partitions that nobody reads any more.
     """
 
     @Service.task
@@ -187,6 +188,8 @@ class BatchFetcher(Fetcher):
         except asyncio.CancelledError:
             if not self.should_stop:
                 raise
+        except Exception as error:  # noqa: BLE001  whatever it is, it ends the process, and at once
+            engine_of(self.app).fail(error)
         finally:
             self.set_shutdown()
 

@@ -54,7 +54,16 @@ class Result:
     name: str
     events_per_s: float
     cpu_us_per_event: float
+    """Of the process or processes named."""
+    machine_us_per_event: float
+    """Of everything on the machine, Kafka and Postgres too."""
     peak_rss_mib: float
+
+
+def machine_cpu_s() -> float:
+    """Seconds that all cores together have been busy."""
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice + times.irq + times.softirq)
 
 
 async def load(settings: Settings, lines: Iterator[bytes]) -> Counter[str]:
@@ -90,7 +99,7 @@ async def limit(settings: Settings, messages: int, *, decode: bool) -> Result:
     consumer.assign(tps)
     for tp in tps:
         consumer.seek(tp, 0)
-    started, cpu, seen = time.monotonic(), time.process_time(), 0
+    started, cpu, machine, seen = time.monotonic(), time.process_time(), machine_cpu_s(), 0
     try:
         while seen < messages:
             for records in (await consumer.getmany(timeout_ms=500)).values():
@@ -103,7 +112,8 @@ async def limit(settings: Settings, messages: int, *, decode: bool) -> Result:
     spent = time.monotonic() - started
     name = "fetch and decode" if decode else "fetch"
     own = psutil.Process().memory_info().rss / 2**20
-    return Result(name, messages / spent, (time.process_time() - cpu) / messages * 1e6, own)
+    busy = (machine_cpu_s() - machine) / messages * 1e6
+    return Result(name, messages / spent, (time.process_time() - cpu) / messages * 1e6, busy, own)
 
 
 def worker_processes(supervisor: Supervisor) -> list[psutil.Process]:
@@ -120,13 +130,14 @@ async def measure(
         supervisor.add(f"w{number}")
     began = last = time.monotonic()
     before: tuple[int, ...] = (0, 0, 0)
+    machine = machine_cpu_s()
     peak = 0.0
     try:
         while True:
             await asyncio.sleep(POLL_S)
             now = tuple(await connection.fetchrow(COUNTS))
             if not before[0] and now[0]:
-                began = time.monotonic()
+                began, machine = time.monotonic(), machine_cpu_s()
             if now != before:
                 last, before = time.monotonic(), now
             processes = worker_processes(supervisor)
@@ -135,13 +146,14 @@ async def measure(
                 break
             if time.monotonic() - last > STANDSTILL_S:
                 raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now}")
+        busy = (machine_cpu_s() - machine) / messages * 1e6
         cpu = sum(sum(process.cpu_times()[:2]) for process in worker_processes(supervisor))
         views, occurrences, counted = await connection.fetchrow(ROWS)
     finally:
         await connection.close()
     if (views, occurrences, counted) != (kinds["page"], kinds["track"], kinds["page"]):
         raise SystemExit(f"wrong rows: {views} views, {occurrences} occurrences, {counted} counted; expected {kinds}")
-    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), cpu / messages * 1e6, peak)
+    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), cpu / messages * 1e6, busy, peak)
 
 
 async def run(messages: int, users: int, workers: Sequence[int], *, limits: bool, console: Console) -> list[Result]:
@@ -173,11 +185,15 @@ def main() -> None:
     console = Console()
     results = asyncio.run(run(told.messages, told.users, told.workers, limits=not told.no_limits, console=console))
     table = Table(title=f"{told.messages} messages of about 0.9 kB, {told.users} users; {os.cpu_count()} cores")
-    for column in ("what", "events/s", "CPU us/event", "peak RSS MiB"):
+    for column in ("what", "events/s", "CPU us/event", "machine us/event", "RSS MiB"):
         table.add_column(column, justify="left" if column == "what" else "right")
     for result in results:
         table.add_row(
-            result.name, f"{result.events_per_s:,.0f}", f"{result.cpu_us_per_event:.1f}", f"{result.peak_rss_mib:.0f}"
+            result.name,
+            f"{result.events_per_s:,.0f}",
+            f"{result.cpu_us_per_event:.1f}",
+            f"{result.machine_us_per_event:.1f}",
+            f"{result.peak_rss_mib:.0f}",
         )
     console.print(table)
     if told.json:

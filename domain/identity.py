@@ -1,18 +1,22 @@
 """Whose a message is: leaf keys, blocked ids, claims, and the router's fast path to a leaf (SEMANTICS S1)."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final, final
 
 import msgspec
 
 from contracts.outcomes import Reason, Refusal, WarningKind
 from domain.decoding import Json, decode, has_nul_escape, json_type
-from domain.names import bounded
+from domain.names import SURELY_SHORT, bounded
 
 CALL_TYPES: Final = frozenset({"identify", "page", "screen", "track", "group", "alias"})
 
 USER: Final = "user:"
 ANONYMOUS: Final = "anon:"
+
+CACHED_IDS: Final = 16_384
+"""Short ids that are remembered as usable or not, below 4 MB: a person's messages come close together."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -32,14 +36,19 @@ class Rules(msgspec.Struct, frozen=True):
 
     def is_blocked(self, text: str) -> bool:
         """Whether a stripped id is nobody's: only zeros and dashes, or in the list, plain or in quotes."""
-        if not self.blocked_ids:
-            return False
-        if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2 and self._is_listed(text[1:-1]):
-            return True
-        return self._is_listed(text)
+        return _is_blocked(text, self.blocked_ids)
 
-    def _is_listed(self, text: str) -> bool:
-        return text.lower() in self.blocked_ids or (text[0] in "0-" and not text.strip("0-"))
+
+def _is_blocked(text: str, blocked_ids: frozenset[str]) -> bool:
+    if not blocked_ids:
+        return False
+    if text[0] in "'\"" and text[0] == text[-1] and len(text) > 2 and _is_listed(text[1:-1], blocked_ids):
+        return True
+    return _is_listed(text, blocked_ids)
+
+
+def _is_listed(text: str, blocked_ids: frozenset[str]) -> bool:
+    return text.lower() in blocked_ids or (text[0] in "0-" and not text.strip("0-"))
 
 
 @final
@@ -75,10 +84,10 @@ def read_identity(
     if type(anonymous) is WarningKind:
         warnings.append(_OF_ANONYMOUS[anonymous])
         anonymous = None
-    anonymous_leaf = None if anonymous is None else ANONYMOUS + bounded(anonymous)
+    anonymous_leaf = None if anonymous is None else ANONYMOUS + anonymous
     if user is None:
         return anonymous_leaf, None
-    return USER + bounded(user), anonymous_leaf
+    return USER + user, anonymous_leaf
 
 
 _OF_ANONYMOUS: Final = {
@@ -88,18 +97,28 @@ _OF_ANONYMOUS: Final = {
 
 
 def usable_id(value: Json, rules: Rules) -> str | WarningKind | None:
-    """Return an id's text, None when it is absent, and the kind of warning (as of a userId) when it is no good."""
+    """Return an id's bounded text, None when it is absent, the kind of warning (as of a userId) when it is no good."""
     if type(value) is str:
-        text = value.strip()
+        if len(value) <= SURELY_SHORT:
+            return _usable_short(value, rules.blocked_ids)
+        text = value
     elif value is None:
         return None
     elif type(value) is int:
         text = str(value)
     else:
         return WarningKind.INVALID_USER_ID
+    return _usable_text(text, rules.blocked_ids)
+
+
+def _usable_text(text: str, blocked_ids: frozenset[str]) -> str | WarningKind | None:
+    text = text.strip()
     if not text:
         return None
-    return WarningKind.BLOCKED_USER_ID if rules.is_blocked(text) else text
+    return WarningKind.BLOCKED_USER_ID if _is_blocked(text, blocked_ids) else bounded(text)
+
+
+_usable_short: Final = lru_cache(maxsize=CACHED_IDS)(_usable_text)
 
 
 def read_type(payload: dict[str, Any]) -> str | Refusal:

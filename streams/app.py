@@ -19,6 +19,7 @@ from streams.agents.router import RouterHandler
 from streams.engine.batches import Arrived
 from streams.engine.context import Context
 from streams.engine.core import Engine, EngineApp
+from streams.engine.records import hand_on_decoded_records
 from streams.engine.restorer import EngineTable, EngineTableManager
 from streams.engine.stage import Stage
 
@@ -44,6 +45,7 @@ GC_THRESHOLDS: Final = (100_000, 20, 50)
 
 def build_app(settings: Settings, worker: str) -> EngineApp:
     """The worker's app: agents on every topic, the tables they keep, and the engine under them. Connects to nothing."""
+    hand_on_decoded_records()
     faust.transport.drivers.TRANSPORTS.aliases.setdefault(SCHEME, "streams.engine.transport:BatchTransport")
     app = EngineApp(
         settings.app_id,

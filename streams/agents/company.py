@@ -27,11 +27,10 @@ from tables.store import PartitionStore
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
     from contracts.definitions import Definitions
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+    from streams.engine.records import Record
     from streams.engine.restorer import Pairs
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class CompanyHandler:
         context, settings = self._context, self._context.settings
         store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [companies.FAMILY])
 
-        def restore_companies(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+        def restore_companies(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
             return [(companies.FAMILY, [(record.key, record.value) for record in records])]
 
         try:
@@ -118,7 +117,7 @@ class CompanyHandler:
         retyped = self._context.definitions.current.retyped
         return any(owned.definitions_version < retyped for owned in self._owned.values())
 
-    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> CompanyPlan:
+    async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> CompanyPlan:
         """Every company that was touched, and its row."""
         plan = CompanyPlan(now_ms())
         definitions = self._context.definitions.current

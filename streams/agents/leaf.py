@@ -38,12 +38,11 @@ from tables.store import PartitionStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
     from contracts.definitions import Definitions
     from domain.calls import Call
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+    from streams.engine.records import Record
     from streams.engine.restorer import Pairs
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class LeafPlan:
     outgoing: list[Outgoing] = field(default_factory=list)
     changes: list[tuple[LeafPartition, Changes]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
-    items: list[Item] = field(default_factory=list)
+    items: dict[Partition, list[Item]] = field(default_factory=dict)
 
 
 class LeafHandler:
@@ -97,10 +96,10 @@ class LeafHandler:
         store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [leaves.FAMILY])
         table = SeenMessages(store, settings.dedupe_window_days)
 
-        def restore_leaves(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+        def restore_leaves(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
             return [(leaves.FAMILY, [(record.key, record.value) for record in records])]
 
-        def restore_seen(records: Sequence[ConsumerRecord]) -> list[tuple[str, Pairs]]:
+        def restore_seen(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
             entries = (
                 (key, offset, record.timestamp) for record in records for key, offset in unpack_entries(record.value)
             )
@@ -143,28 +142,28 @@ class LeafHandler:
         retyped = self._context.definitions.current.retyped
         return any(owned.definitions_version < retyped for owned in self._owned.values())
 
-    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> LeafPlan:
+    async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> LeafPlan:
         """What every record leads to: state, rows, messages to others, counts."""
         plan = LeafPlan(now_ms())
-        read: list[tuple[LeafPartition, list[Item]]] = []
         for partition, records in taken.items():
             items: list[Item] = []
             for begin in range(0, len(records), YIELD_EVERY):
                 items.extend(map(self._interpreted, records[begin : begin + YIELD_EVERY]))
                 await asyncio.sleep(0)
-            read.append((self._owned[partition], items))
-            plan.items.extend(items)
-        definitions = await self._defined(item.call for _, items in read for item in items if item.call is not None)
+            plan.items[partition] = items
+        definitions = await self._defined(
+            item.call for items in plan.items.values() for item in items if item.call is not None
+        )
         plan.batch.definitions_version = definitions.version
-        for owned, items in read:
-            await self._decide_partition(owned, items, definitions, plan)
+        for partition, items in plan.items.items():
+            await self._decide_partition(self._owned[partition], items, definitions, plan)
         for owned in self._owned.values():
             if owned.definitions_version < definitions.retyped:
                 self._remake(owned, definitions, plan)
         self._under_way.append(plan)
         return plan
 
-    def _interpreted(self, record: ConsumerRecord) -> Item:
+    def _interpreted(self, record: Record) -> Item:
         origin = Origin.unpack(record.headers[0][1])
         try:
             call = interpret(record.value, origin.timestamp_ms, self._context.rules)

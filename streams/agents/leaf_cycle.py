@@ -17,12 +17,11 @@ from streams.engine.context import partition_of
 from streams.engine.producer import Outgoing
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
     from contracts.definitions import Definitions
     from contracts.origins import Origin
     from contracts.settings import Settings
     from domain.calls import Call
+    from streams.engine.records import Record
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 class Item:
     """One record of the leaves topic on its way through a cycle; it has either a call or a refusal."""
 
-    record: ConsumerRecord
+    record: Record
     origin: Origin
     call: Call | None = None
     refusal: Refusal | None = None

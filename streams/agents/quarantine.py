@@ -15,11 +15,10 @@ from streams.engine.producer import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiokafka.structs import ConsumerRecord
-
     from contracts.settings import Settings
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+    from streams.engine.records import Record
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def quarantined(settings: Settings, origin: Origin, refusal: Refusal, raw: bytes
     return Outgoing(settings.quarantine_topic, partition, b"", raw or b"", origin.timestamp_ms, headers)
 
 
-def quarantine_row(record: ConsumerRecord) -> rows.Quarantined:
+def quarantine_row(record: Record) -> rows.Quarantined:
     """The row of a record of the quarantine topic."""
     headers = dict(record.headers)
     origin = Origin.unpack(headers[ORIGIN_HEADER])
@@ -79,7 +78,7 @@ class QuarantineHandler:
         """Nothing without records."""
         return False
 
-    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> Batch:
+    async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> Batch:
         """One row a record."""
         batch = Batch()
         for partition, records in taken.items():

@@ -14,13 +14,14 @@ from contracts.errors import InternalError
 from contracts.outcomes import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sinks.postgres.batch import Batch, Refused
     from streams.agents.leaf_cycle import Item
+    from streams.engine.batches import Partition
 
 
-def account_for(items: Sequence[Item], batch: Batch, refused: Sequence[Refused]) -> Batch:
+def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused: Sequence[Refused]) -> Batch:
     """The batch with the messages behind the refused rows quarantined, and no longer counted as applied.
 
     A row of a profile stands for its last message in the cycle. Raises InternalError for a row of no message.
@@ -28,7 +29,7 @@ def account_for(items: Sequence[Item], batch: Batch, refused: Sequence[Refused])
     quarantined: list[rows.Quarantined] = list(batch.quarantined)
     uncounted: dict[tuple[str, int], int] = {}
     for each in refused:
-        item = _message_of(items, each)
+        partition, item = _message_of(items, each)
         origin = item.origin
         quarantined.append(
             rows.Quarantined(
@@ -42,20 +43,20 @@ def account_for(items: Sequence[Item], batch: Batch, refused: Sequence[Refused])
         )
         if item.is_counted:
             item.is_counted = False
-            key = (item.record.topic, item.record.partition)
-            uncounted[key] = uncounted.get(key, 0) + 1
+            uncounted[partition] = uncounted.get(partition, 0) + 1
     moves = [replace(move, applied=move.applied - uncounted.get(move.key, 0)) for move in batch.progress]
     return replace(batch, quarantined=quarantined, progress=moves)
 
 
-def _message_of(items: Sequence[Item], refused: Refused) -> Item:
+def _message_of(items: Mapping[Partition, Sequence[Item]], refused: Refused) -> tuple[Partition, Item]:
     row: Any = refused.row[0] if refused.table in {"counters", "profiles", "audience_memberships"} else refused.row
     leaf = getattr(row, "leaf", None) or getattr(row, "profile_id", None)
     message_id = getattr(row, "message_id", None)
-    for item in reversed(items):
-        call = item.call
-        if call is not None and call.leaf == leaf and message_id in {None, call.message_id}:
-            return item
+    for partition, of in items.items():
+        for item in reversed(of):
+            call = item.call
+            if call is not None and call.leaf == leaf and message_id in {None, call.message_id}:
+                return partition, item
     msg = (
         f"expected a message behind the row that Postgres refused ({refused.error}); no record of the cycle is: {row!r}"
     )

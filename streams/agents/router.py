@@ -20,7 +20,7 @@ from streams.engine.producer import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiokafka.structs import ConsumerRecord
+    from streams.engine.records import Record
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,13 @@ class RouterHandler:
         """Whether progress is behind what was read."""
         return any(position > self._owned[partition].committed for partition, position in self._passed.items())
 
-    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> RouterPlan:
+    async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> RouterPlan:
         """Where each record goes."""
         outgoing: list[Outgoing] = []
         batch = Batch()
         for partition, records in taken.items():
             for begin in range(0, len(records), YIELD_EVERY):
-                self._route(records[begin : begin + YIELD_EVERY], outgoing)
+                self._route(partition, records[begin : begin + YIELD_EVERY], outgoing)
                 await asyncio.sleep(0)
             owned = self._owned[partition]
             batch.progress.append(
@@ -96,15 +96,15 @@ class RouterHandler:
         self._passed.clear()
         return RouterPlan(outgoing, batch)
 
-    def _route(self, records: Sequence[ConsumerRecord], outgoing: list[Outgoing]) -> None:
+    def _route(self, source: Partition, records: Sequence[Record], outgoing: list[Outgoing]) -> None:
         settings, rules = self._context.settings, self._context.rules
         topic, partitions = settings.leaves_topic, settings.leaves_partitions
         for record in records:
-            origin = Origin(record.topic, record.partition, record.offset, record.timestamp)
+            origin = Origin(*source, record.offset, record.timestamp)
             try:
                 routed = route(record.value, rules)
             except Exception as error:  # a bug must not stop the topic: this one message is quarantined
-                log.exception("cannot route %s/%d at offset %d", record.topic, record.partition, record.offset)
+                log.exception("cannot route %s/%d at offset %d", *origin[:3])
                 routed = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
             if type(routed) is Refusal:
                 outgoing.append(quarantined(settings, origin, routed, record.value))

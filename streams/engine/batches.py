@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aiokafka.structs import ConsumerRecord
+    from streams.engine.records import Record
 
 
 class Partition(NamedTuple):
@@ -24,5 +24,5 @@ class Arrived(NamedTuple):
     partition: int
     generation: int
     """Generation of the consumer group in which it was fetched; of another one it is stale."""
-    records: Sequence[ConsumerRecord]
+    records: Sequence[Record]
     """In order of offset, at least one."""

@@ -21,10 +21,9 @@ from contracts.errors import PositionError
 from streams.engine.cluster import bounds
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
     from streams.engine.cluster import Cluster
     from streams.engine.core import EngineApp
+    from streams.engine.records import Record
     from tables.store import PartitionStore
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ REPORT_EVERY_S: Final = 5.0
 Pairs = list[tuple[bytes, bytes | None]]
 """Keys and values to write; None deletes."""
 
-Restored = Callable[[Sequence["ConsumerRecord"]], list[tuple[str, Pairs]]]
+Restored = Callable[[Sequence["Record"]], list[tuple[str, Pairs]]]
 """What the records of a changelog write: pairs by column family."""
 
 

@@ -12,7 +12,7 @@ from streams.engine.batches import Arrived, Partition
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from aiokafka.structs import ConsumerRecord
+    from streams.engine.records import Record
 
 PENDING_CYCLES: Final = 1
 """A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
@@ -36,7 +36,7 @@ class Handler(Protocol[Plan]):
     def has_work(self) -> bool:
         """Whether there is something to decide without any new record."""
 
-    async def decide(self, taken: Mapping[Partition, Sequence[ConsumerRecord]]) -> Plan:
+    async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> Plan:
         """Everything that should follow from the records, given all that was decided before; changes nothing yet."""
 
     async def commit(self, plan: Plan) -> None:
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
     begins: int
     """The offset that they go on from: before the first of them, where there is a hole between."""
-    records: Sequence[ConsumerRecord]
+    records: Sequence[Record]
 
 
 class Stage(Generic[Plan]):
@@ -176,13 +176,13 @@ class Stage(Generic[Plan]):
                     if not self._pending:
                         await self._committing
 
-    def _take(self) -> dict[Partition, Sequence[ConsumerRecord]]:
+    def _take(self) -> dict[Partition, Sequence[Record]]:
         """Everything pending, at most a cycle's worth, a fair share from each partition."""
-        taken: dict[Partition, Sequence[ConsumerRecord]] = {}
+        taken: dict[Partition, Sequence[Record]] = {}
         share = max(1, self._cycle_records_max // max(1, len(self._pending)))
         for partition in list(self._pending):
             runs = self._pending[partition]
-            cycle: list[ConsumerRecord] = []
+            cycle: list[Record] = []
             while runs and len(cycle) < share:
                 begins, records = runs.popleft()
                 self._check_continuity(partition, begins)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.record.default_records import DefaultRecord
 
 from contracts.definitions import Definitions
 from contracts.origins import ORIGIN_HEADER, Origin
@@ -20,8 +20,8 @@ SETTINGS = Settings()
 LEAF = "user:u1"
 
 
-def record(value, offset, topic=SETTINGS.leaves_topic, headers=()):
-    return ConsumerRecord(topic, 0, offset, KAFKA_MS, 0, LEAF.encode(), value, None, 7, len(value), tuple(headers))
+def record(value, offset, headers=()):
+    return DefaultRecord(offset, KAFKA_MS, 0, LEAF.encode(), value, list(headers))
 
 
 def item(content, offset, source=None):
@@ -241,7 +241,7 @@ def test_warnings_are_counted_once(partition):
 def quarantined(outgoing):
     (sent,) = outgoing
     assert sent.topic == SETTINGS.quarantine_topic
-    return quarantine_row(record(sent.value, 0, sent.topic, sent.headers))
+    return quarantine_row(record(sent.value, 0, sent.headers))
 
 
 def test_a_refused_message_goes_to_the_quarantine_as_it_came(partition):

@@ -1,7 +1,7 @@
 """Messages behind rows that Postgres will never take end in the quarantine, and are no longer counted as applied."""
 
 import pytest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.record.default_records import DefaultRecord
 
 from contracts.errors import InternalError
 from contracts.origins import Origin
@@ -10,11 +10,14 @@ from domain.calls import Call
 from sinks.postgres.batch import Batch, Move, Refused
 from streams.agents.leaf_cycle import Item
 from streams.agents.refused_rows import account_for
+from streams.engine.batches import Partition
 from tests.messages import KAFKA_MS, call
+
+LEAVES = Partition("leaves", 3)
 
 
 def item(offset: int, read: Call) -> Item:
-    record = ConsumerRecord("leaves", 3, offset, KAFKA_MS, 0, read.leaf.encode(), b"{}", None, 0, 0, ())
+    record = DefaultRecord(offset, KAFKA_MS, 0, read.leaf.encode(), b"{}", [])
     return Item(record, Origin("segment", 1, 100 + offset, KAFKA_MS), read, is_counted=True)
 
 
@@ -25,7 +28,7 @@ def batch(**changes: object) -> Batch:
 def test_the_message_of_a_refused_view_is_quarantined_with_its_raw_bytes() -> None:
     items = [item(10, call("page", messageId="p1")), item(11, call("page", messageId="p2"))]
     view = items[0].call.content.row
-    accounted = account_for(items, batch(), [Refused("page_views", 0, view, "22P05 no such text")])
+    accounted = account_for({LEAVES: items}, batch(), [Refused("page_views", 0, view, "22P05 no such text")])
     assert accounted.quarantined == [
         Quarantined(
             "segment", 1, 110, "internal_error", "Postgres refused its row of page_views: 22P05 no such text", b"{}"
@@ -41,11 +44,11 @@ def test_a_refused_row_of_a_leaf_stands_for_its_last_message_and_is_counted_once
         Refused("identities", 0, Identity(leaf, leaf), "54000 too long"),
         Refused("page_views", 1, items[1].call.content.row, "54000 too long"),
     ]
-    accounted = account_for(items, batch(), refused)
+    accounted = account_for({LEAVES: items}, batch(), refused)
     assert [row.offset for row in accounted.quarantined] == [111, 111]
     assert [move.applied for move in accounted.progress] == [1]
 
 
 def test_a_refused_row_of_no_message_is_a_bug() -> None:
     with pytest.raises(InternalError, match="expected a message behind"):
-        account_for([], batch(), [Refused("identities", 0, Identity("user:x", "user:x"), "22000 bad")])
+        account_for({LEAVES: []}, batch(), [Refused("identities", 0, Identity("user:x", "user:x"), "22000 bad")])

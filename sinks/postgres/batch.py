@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,15 +12,18 @@ from contracts.rows import (
     AudienceMembership,
     Company,
     CompanyMember,
+    Contest,
     Counters,
     EventOccurrence,
     Identity,
+    IdentityAct,
     PageView,
     Profile,
     Quarantined,
 )
 
 _ONLY_COUNTS: Final = ("read", "applied", "duplicate", "refused")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,10 @@ class Move:
 class Batch:
     """The rows of one cycle.
 
-    A profile stands in `counters` or in `profiles`, never in both. Positions are offsets of the last record that
-    was applied to the row's leaf or company.
+    A profile stands in one of `counters`, `profiles` and `profiles_gone`, a leaf in `identities` or `identities_gone`
+    and in `contests` or `contests_gone`, never in two of them: `merge_batch` deletes first. A profile that was gone
+    comes back through `profiles`, since `counters` would make a row without its fields. All of this is the caller's
+    to see to. Positions are offsets of the last record that was applied to the row's leaf or company.
     """
 
     page_views: list[PageView] = field(default_factory=list)
@@ -99,6 +105,15 @@ class Batch:
     """With positions."""
     identities: list[Identity] = field(default_factory=list)
     """The last row of a leaf holds."""
+    identities_gone: list[str] = field(default_factory=list)
+    """Leaves that nobody speaks of any more: known by a claim alone, which an operator has set aside."""
+    profiles_gone: list[str] = field(default_factory=list)
+    """Profiles that are none of their own any more."""
+    contests: list[Contest] = field(default_factory=list)
+    """The last row of a leaf holds."""
+    contests_gone: list[str] = field(default_factory=list)
+    """Leaves that nobody contests any more."""
+    identity_acts: list[IdentityAct] = field(default_factory=list)
     companies: list[tuple[Company, int]] = field(default_factory=list)
     """With positions."""
     company_members: list[CompanyMember] = field(default_factory=list)
@@ -159,9 +174,25 @@ def staged(table: str, rows: list[Any], version: int) -> list[tuple[Any, ...]]:
                 )
                 for row, position in rows
             ]
+        case "contests":
+            return [(*row[:3], _claimants(row)) for row in rows]
         case "companies":
             return [(row.company_id, *row.fields, row.attributes, position, version) for row, position in rows]
         case "audience_memberships":
             return [(*row, message_id) for row, message_id in rows]
         case _:
             return rows
+
+
+def _claimants(contest: Contest) -> str:
+    """Return the claimants as JSON text; microseconds are always there, so that times compare as text too."""
+    return msgspec.json.encode(
+        [
+            {
+                "user": each.user,
+                "at": f"{_EPOCH + timedelta(microseconds=each.at):%Y-%m-%dT%H:%M:%S.%f}Z",
+                "message_id": each.message_id,
+            }
+            for each in contest.claimants
+        ]
+    ).decode()

@@ -40,6 +40,7 @@ PUBLIC_COLUMNS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ("profile_id",),
     ),
     "identities": (("leaf", "profile_id"), ("leaf",)),
+    "identity_contests": (("leaf", "owner", "since", "claimants"), ("leaf",)),
     "page_views": (_PAGE_VIEWS, ("event_time", "message_id", "leaf")),
     "event_occurrences": (_OCCURRENCES, ("event_time", "message_id", "leaf")),
     "companies": (("company_id", *COMPANY_FIELDS, "attributes"), ("company_id",)),
@@ -113,6 +114,20 @@ async def top_events(connection: Connection, limit: int) -> list[dict[str, Any]]
 async def audiences(connection: Connection) -> list[dict[str, Any]]:
     """Return every audience: `audience`, `members` now, `ever` (profiles that were ever told in or out)."""
     return [dict(row) for row in await fetch(connection, statement("audiences"))]
+
+
+async def contests(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the anonymous leaves that several users claim, the latest first: `leaf`, `owner`, `since`, `claimants`.
+
+    Claimants are dicts of `user`, `at` (ISO 8601 text) and `message_id`, the earliest first.
+    """
+    rows = await fetch(connection, statement("contests"), limit)
+    return [{**row, "claimants": msgspec.json.decode(row["claimants"])} for row in rows]
+
+
+async def identity_acts(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return operators' acts, the latest first: `act_id`, `leaf`, `user_leaf`, `act`, `acted_at`, `reason`."""
+    return [dict(row) for row in await fetch(connection, statement("identity_acts"), limit)]
 
 
 async def definitions(connection: Connection) -> list[dict[str, Any]]:

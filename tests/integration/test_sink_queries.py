@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.definitions import USER_SCOPE, AttributeType
-from contracts.rows import AudienceMembership, CompanyMember, Identity, Quarantined
+from contracts.rows import AudienceMembership, Claimant, CompanyMember, Contest, Identity, IdentityAct, Quarantined
 from sinks.postgres import queries
 from sinks.postgres.batch import Batch
 from sinks.postgres.definitions import DefinitionStore
@@ -57,6 +57,11 @@ async def test_a_profile_by_any_of_its_identifiers(sink):
         assert found["audiences"] == {"vip": True}
         assert found["first_seen"] == "2023-11-14T22:13:20+00:00"
     assert (await queries.profile(sink.connection, "anon:u1"))["profile_id"] == "anon:u1"
+    await sink.step(Batch(identities=[Identity("anon:u1", "user:u1")], profiles_gone=["anon:u1"]))
+    for identifier in ("anon:u1", "u1", "a1"):
+        found = await queries.profile(sink.connection, identifier)
+        assert found["profile_id"] == "user:u1"
+        assert found["leaves"] == ["anon:a1", "anon:u1", "user:u1"]
     assert await queries.profile(sink.connection, "nobody") is None
 
 
@@ -79,3 +84,32 @@ async def test_events_audiences_and_definitions(sink):
     assert await queries.definitions(sink.connection) == [
         {"scope": "user", "name": "plan", "type": "fixed_choice", "choices": ["free", "pro"], "source": "manual"}
     ]
+
+
+async def test_contests_and_acts_the_latest_first(sink):
+    claims = (Claimant("user:u1", TIME_US, "m1"), Claimant("user:u2", TIME_US + 1, "m2"))
+    acts = [IdentityAct(f"x{n}", "anon:a1", "user:u1", "unclaim", TIME_US + n // 2, "") for n in range(4)]
+    contests = [Contest(f"anon:a{n}", "user:u1", TIME_US + n // 2, claims) for n in range(4)]
+    await sink.step(Batch(contests=contests, identity_acts=acts))
+    first, second, _, fourth = await queries.contests(sink.connection, 9)
+    assert [each["leaf"] for each in (first, second, fourth)] == ["anon:a2", "anon:a3", "anon:a1"]
+    assert first == {
+        "leaf": "anon:a2",
+        "owner": "user:u1",
+        "since": TIME_US + 1,
+        "claimants": [
+            {"user": "user:u1", "at": "2023-11-14T22:13:20.000000Z", "message_id": "m1"},
+            {"user": "user:u2", "at": "2023-11-14T22:13:20.000001Z", "message_id": "m2"},
+        ],
+    }
+    assert len(await queries.contests(sink.connection, 1)) == 1
+    listed = await queries.identity_acts(sink.connection, 3)
+    assert [each["act_id"] for each in listed] == ["x3", "x2", "x1"]
+    assert listed[0] == {
+        "act_id": "x3",
+        "leaf": "anon:a1",
+        "user_leaf": "user:u1",
+        "act": "unclaim",
+        "acted_at": TIME_US + 1,
+        "reason": "",
+    }

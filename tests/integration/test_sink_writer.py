@@ -3,16 +3,20 @@
 import asyncio
 import random
 
+import msgspec
 import pytest
 
 from contracts.errors import FencedError, InternalError
 from contracts.rows import (
     AudienceChange,
     AudienceMembership,
+    Claimant,
     Company,
     CompanyMember,
+    Contest,
     Counters,
     Identity,
+    IdentityAct,
     Quarantined,
 )
 from sinks.postgres.batch import Batch, Move
@@ -206,6 +210,63 @@ async def test_across_leaves_the_newest_membership_wins(sink):
     assert (await sink.dump())["profile_audiences"] == [("user:u1", "vip", False)]
 
 
+def contest(leaf="anon:a1", *, owner="user:u1", since=TIME_US, users=("user:u1", "user:u2")):
+    return Contest(leaf, owner, since, tuple(Claimant(user, since + n, f"m{n}") for n, user in enumerate(users)))
+
+
+async def test_a_profile_that_is_gone_comes_back(sink):
+    owned = Batch(
+        profiles=[(whole("user:u1", views=3), 6)],
+        profiles_gone=["anon:a1", "anon:never"],
+        identities=[Identity("anon:a1", "user:u1")],
+    )
+    own = Batch(profiles=[(whole("anon:a1", email="a@example.com", views=1), 5)])
+    await sink.step(own)
+    for _ in range(2):
+        await sink.step(owned)
+        assert [row[0] for row in (await sink.dump())["profiles"]] == ["user:u1"]
+    own.profiles = [(own.profiles[0][0], 7)]
+    await sink.step(own)
+    back, _ = (await sink.dump())["profiles"]
+    assert back[:3] == ("anon:a1", None, "a@example.com")
+
+
+async def test_an_identity_goes_and_comes_back(sink):
+    rows = [Identity("anon:a1", "user:u1"), Identity("user:u1", "user:u1")]
+    await sink.step(Batch(identities=rows))
+    for _ in range(2):
+        await sink.step(Batch(identities_gone=["anon:a1", "anon:a1", "anon:never"]))
+        assert (await sink.dump())["identities"] == [("user:u1", "user:u1")]
+    await sink.step(Batch(identities=rows))
+    assert (await sink.dump())["identities"] == [tuple(row) for row in rows]
+
+
+async def test_contests_are_written_anew_and_go(sink):
+    older = contest(since=TIME_US - 1, owner="user:u3", users=("user:u3", "user:u1", "user:u2"))
+    await sink.step(Batch(contests=[contest(), older, contest("anon:a2"), contest("anon:a2")]))
+    rows = (await sink.dump())["identity_contests"]
+    assert [row[:3] for row in rows] == [("anon:a1", "user:u3", TIME_US - 1), ("anon:a2", "user:u1", TIME_US)]
+    assert msgspec.json.decode(rows[1][3]) == [
+        {"user": "user:u1", "at": "2023-11-14T22:13:20.000000Z", "message_id": "m0"},
+        {"user": "user:u2", "at": "2023-11-14T22:13:20.000001Z", "message_id": "m1"},
+    ]
+    place = "select ctid::text from identity_contests where leaf = 'anon:a2'"
+    before = await sink.connection.fetchval(place)
+    await sink.step(Batch(contests=[contest("anon:a2")], contests_gone=["anon:a1", "anon:never"]))
+    assert (await sink.dump())["identity_contests"] == rows[1:]
+    assert await sink.connection.fetchval(place) == before, "an equal row is not written again"
+    await sink.step(Batch(contests_gone=["anon:a2"]))
+    assert (await sink.dump())["identity_contests"] == []
+
+
+async def test_an_act_is_recorded_once(sink):
+    act = IdentityAct("x1", "anon:a1", "user:u1", "unclaim", TIME_US, "a shared tablet")
+    await sink.step(Batch(identity_acts=[act, act]))
+    await sink.step(Batch(identity_acts=[act._replace(act_id="x2", act="allow"), act]))
+    rows = await sink.connection.fetch("select * from identity_acts order by act_id")
+    assert [tuple(row) for row in rows] == [tuple(act), tuple(act._replace(act_id="x2", act="allow"))]
+
+
 async def test_times_of_any_year_find_a_partition(sink):
     years = [TIME_US - n * 365 * DAY_US for n in (-90, -70, 0, 1, 8, 30, 53)]
     batch = Batch(
@@ -259,6 +320,29 @@ async def test_poison_rows_are_found_and_the_rest_goes_on(sink):
     assert {row[0] for row in rows["page_views"]} == {f"m{n}" for n in range(64) if n not in bad}
     assert [row[0] for row in rows["event_occurrences"]] == ["m2"]
     assert (await sink.stands()).next_offset == 10
+
+
+async def test_poison_in_what_goes_and_in_contests_is_found(sink):
+    await sink.step(Batch(profiles=[(whole("anon:a1"), 1)], identities=[Identity("anon:a1", "anon:a1")]))
+    batch = Batch(
+        identities_gone=["anon:\x00", "anon:a1"],
+        profiles_gone=["anon:a1", "anon:\x00"],
+        contests=[contest(), contest("anon:a2", users=("user:\x00", "user:u2")), contest("anon:a3")],
+        contests_gone=["anon:a4", "anon:a5", "anon:\x00"],
+        identity_acts=[IdentityAct("x1", "anon:a1", "user:u1", "allow", TIME_US, "\x00")],
+    )
+    refused = await sink.step(batch)
+    assert [(each.table, each.place, each.error[:5]) for each in refused] == [
+        ("identities_gone", 0, "22021"),
+        ("profiles_gone", 1, "22021"),
+        ("contests", 1, "22P05"),
+        ("contests_gone", 2, "22021"),
+        ("identity_acts", 0, "22021"),
+    ]
+    assert [each.row for each in refused[:2]] == ["anon:\x00"] * 2
+    rows = await sink.dump()
+    assert rows["profiles"] == rows["identities"] == []
+    assert [row[0] for row in rows["identity_contests"]] == ["anon:a1", "anon:a3"]
 
 
 async def test_poison_rows_are_accounted_for_in_the_same_transaction(sink):

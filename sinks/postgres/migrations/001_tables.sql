@@ -42,6 +42,16 @@ create table identities (
 );
 create index identities_profile_id on identities (profile_id);
 
+-- Anonymous leaves that several users claim (SEMANTICS S1).
+create table identity_contests (
+    leaf text collate "C" primary key,
+    -- The user leaf of the earliest claim, and that claim's event time.
+    owner text collate "C" not null,
+    since timestamptz not null,
+    -- [{"user": leaf, "at": ISO 8601 in UTC with microseconds, "message_id": text}, ...], the earliest first.
+    claimants jsonb not null
+);
+
 create table page_views (
     message_id text collate "C" not null,
     leaf text collate "C" not null,
@@ -144,6 +154,16 @@ create table quarantine (
 );
 
 -- Bookkeeping.
+
+-- What operators did to pairs of leaves, for the record: the state of the anonymous leaf is what decides.
+create table identity_acts (
+    act_id text collate "C" primary key,
+    leaf text collate "C" not null,
+    user_leaf text collate "C" not null,
+    act text not null check (act in ('unclaim', 'allow')),
+    acted_at timestamptz not null,
+    reason text not null
+);
 
 create table definitions_version (
     -- One row.

@@ -80,6 +80,17 @@ create type staged_profile as (
 
 create type staged_identity as (leaf text collate "C", profile_id text);
 
+create type staged_contest as (leaf text collate "C", owner text, since timestamptz, claimants text);
+
+create type staged_identity_act as (
+    act_id text collate "C",
+    leaf text,
+    user_leaf text,
+    act text,
+    acted_at timestamptz,
+    reason text
+);
+
 create type staged_company as (
     company_id text collate "C",
     name text,
@@ -124,6 +135,7 @@ create type staged_quarantined as (
 -- while it sends holds no lock, since nothing runs before the last byte is here.
 -- Raises TM001 when a partition is no longer the caller's, or not where he believes it to be;
 -- TM002 when a row is ahead of what he writes.
+-- The caller sees to it that no key is both written and gone in one batch; rows go first, and were written otherwise.
 create function merge_batch(
     of_app_version text,
     moves staged_move[],
@@ -132,6 +144,11 @@ create function merge_batch(
     new_counters staged_counters[],
     new_profiles staged_profile[],
     new_identities staged_identity[],
+    identities_gone text[],
+    profiles_gone text[],
+    new_contests staged_contest[],
+    contests_gone text[],
+    new_identity_acts staged_identity_act[],
     new_companies staged_company[],
     new_members staged_member[],
     new_memberships staged_membership[],
@@ -200,8 +217,26 @@ begin
         order by topic, partition, "offset"
         on conflict do nothing;
     end if;
+    if cardinality(new_identity_acts) > 0 then
+        insert into identity_acts (act_id, leaf, user_leaf, act, acted_at, reason)
+        select act_id, leaf, user_leaf, act, acted_at, reason
+        from unnest(new_identity_acts)
+        order by act_id
+        on conflict do nothing;
+    end if;
 
-    -- 3. Rows that move forward by position. What was not written is either already there or ahead of us.
+    -- 3. Rows that go. An array in a condition is looked up in key order.
+    if cardinality(profiles_gone) > 0 then
+        delete from profiles where profile_id = any(profiles_gone);
+    end if;
+    if cardinality(identities_gone) > 0 then
+        delete from identities where leaf = any(identities_gone);
+    end if;
+    if cardinality(contests_gone) > 0 then
+        delete from identity_contests where leaf = any(contests_gone);
+    end if;
+
+    -- 4. Rows that move forward by position. What was not written is either already there or ahead of us.
     if cardinality(new_counters) > 0 then
         insert into profiles as p
             (profile_id, user_id, page_views, first_seen, last_seen, position, definitions_version)
@@ -313,7 +348,7 @@ begin
             errcode = 'TM002', message = 'a row is ahead of its owner''s state', detail = ahead;
     end if;
 
-    -- 4. Rows that move forward by what they say themselves.
+    -- 5. Rows that move forward by what they say themselves, or are said anew.
     if cardinality(new_identities) > 0 then
         insert into identities as i (leaf, profile_id)
         select distinct on (leaf) leaf, profile_id
@@ -321,6 +356,17 @@ begin
         order by leaf, nth desc
         on conflict (leaf) do update set profile_id = excluded.profile_id
         where i.profile_id <> excluded.profile_id;
+    end if;
+    if cardinality(new_contests) > 0 then
+        insert into identity_contests as c (leaf, owner, since, claimants)
+        select distinct on (leaf) leaf, owner, since, claimants::jsonb
+        from unnest(new_contests) with ordinality as n (leaf, owner, since, claimants, nth)
+        order by leaf, nth desc
+        on conflict (leaf) do update set
+            owner = excluded.owner,
+            since = excluded.since,
+            claimants = excluded.claimants
+        where (c.owner, c.since, c.claimants) is distinct from (excluded.owner, excluded.since, excluded.claimants);
     end if;
     if cardinality(new_members) > 0 then
         insert into company_members as m (company_id, leaf, joined_at)
@@ -343,7 +389,7 @@ begin
         where (m.changed_at, m.message_id) < (excluded.changed_at, excluded.message_id);
     end if;
 
-    -- 5. Progress.
+    -- 6. Progress.
     update progress p set
         next_offset = m.to_offset,
         owner_pid = pg_backend_pid(),

@@ -15,7 +15,7 @@ CLAIM: Final = b"claim"
 """A user leaf's claim of the anonymous leaf that is the record's key (SEMANTICS S1)."""
 CONTRIBUTION: Final = b"contribution"
 """An anonymous leaf's own facts, to its owner that is the record's key; empty facts withdraw it."""
-UNCLAIM: Final = b"unclaim"
+ACT: Final = b"act"
 """An operator's act on a pair of leaves (SEMANTICS S1)."""
 
 _HEAD: Final = Struct(">iqq")

@@ -38,6 +38,8 @@ class WarningKind(StrEnum):
     INVALID_USER_ID = "invalid_user_id"
     INVALID_ANONYMOUS_ID = "invalid_anonymous_id"
     ALIAS_WITHOUT_USER_ID = "alias_without_user_id"
+    CLAIM_LIMIT = "claim_limit"
+    """A claim beyond the anonymous leaves that one profile may have: it is not made (SEMANTICS S1)."""
     MISSING_MESSAGE_ID = "missing_message_id"
     UNREADABLE_TIME = "unreadable_time"
     FUTURE_TIME = "future_time"

@@ -94,6 +94,41 @@ class Identity(NamedTuple):
     profile_id: str
 
 
+class Claimant(NamedTuple):
+    """One user's claim in a contest."""
+
+    user: str
+    """User leaf."""
+    at: int
+    message_id: str
+
+
+class Contest(NamedTuple):
+    """An anonymous leaf that more than one user claims (SEMANTICS S1)."""
+
+    leaf: str
+    owner: str
+    """User leaf of the earliest claim."""
+    since: int
+    """Event time of that claim."""
+    claimants: tuple[Claimant, ...]
+    """All of them, the earliest first; claims that an operator has set aside are left out."""
+
+
+class IdentityAct(NamedTuple):
+    """What an operator did to a pair of leaves, for the record."""
+
+    act_id: str
+    leaf: str
+    """Anonymous leaf."""
+    user: str
+    """User leaf."""
+    act: str
+    """`unclaim` or `allow`."""
+    at: int
+    reason: str
+
+
 class Company(NamedTuple):
     """A company's fields and typed attributes (SEMANTICS S9)."""
 

@@ -8,7 +8,7 @@ import msgspec
 from contracts import rows
 from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, Definition, Definitions
 from contracts.outcomes import WarningKind
-from contracts.records import CompanyUpdate, Kept, LeafCounters, LeafFields
+from contracts.records import CompanyUpdate, GivenFields, Kept, LeafCounters, LeafFields
 from domain.calls import Call
 from domain.conversion import converts, json_text
 from domain.groups import Group
@@ -55,9 +55,12 @@ def apply(
     call: Call,
     definitions: Definitions,
     *,
+    source: str = "",
     repeated: bool = False,
 ) -> Applied:
     """Apply a call to a leaf; `counters` and `fields` are None for what the leaf does not have yet.
+
+    `source` is the call's source record, `topic/partition/offset`, for the lineage of what it sets.
 
     `repeated` says that the state has the call already: its rows are made again, the counters come back as they are,
     and so do the fields, since no value of the call is newer than what they hold.
@@ -74,9 +77,11 @@ def apply(
         row = occurrence(content, definitions, ignored, leaf=call.leaf, message_id=call.message_id, at=call.at)
         if content.traits is None:
             return Applied(counters, occurrence=row, ignored=tuple(ignored))
-        return _identified(counters, fields, content.traits, call, definitions, row=row, ignored=tuple(ignored))
+        return _identified(
+            counters, fields, content.traits, call, definitions, source=source, row=row, ignored=tuple(ignored)
+        )
     if type(content) is Identify:
-        return _identified(counters, fields, content, call, definitions)
+        return _identified(counters, fields, content, call, definitions, source=source)
     if type(content) is Group:
         return _grouped(counters, fields, content, call, definitions)
     return Applied(counters)
@@ -99,6 +104,7 @@ def _identified(
     call: Call,
     definitions: Definitions,
     *,
+    source: str,
     row: rows.EventOccurrence | None = None,
     ignored: tuple[WarningKind, ...] = (),
 ) -> Applied:
@@ -106,14 +112,14 @@ def _identified(
     at, message_id = call.at, call.message_id
     known = definitions.scope(USER_SCOPE)
     ignored += said.ignored + (WarningKind.IGNORED_ATTRIBUTE,) * _unconvertible(said.attributes, known)
-    standard = taken_all(old.fields, said.fields, at, message_id)
-    attributes = taken_all(old.attributes, said.attributes, at, message_id, known)
+    standard = taken_all(old.fields, said.fields, at, message_id, source=source)
+    attributes = taken_all(old.attributes, said.attributes, at, message_id, known, source=source)
     memberships = old.memberships
     holding: tuple[rows.AudienceMembership, ...] = ()
     changes: tuple[rows.AudienceChange, ...] = ()
     if said.membership is not None:
         audience, member = said.membership.audience, said.membership.member
-        memberships = taken_all(memberships, {audience: member}, at, message_id)
+        memberships = taken_all(memberships, {audience: member}, at, message_id, source=source)
         slot = memberships[audience]
         holding = (rows.AudienceMembership(call.leaf, audience, bool(slot.value), slot.at),)
         changes = (rows.AudienceChange(call.leaf, audience, member, at, message_id),)
@@ -149,8 +155,10 @@ def _unconvertible(attributes: Mapping[str, Kept], known: Mapping[str, Definitio
     return sum(name in known and not converts(value, known[name]) for name, value in attributes.items())
 
 
-def profile(leaf: str, counters: LeafCounters, fields: LeafFields | None, definitions: Definitions) -> rows.Profile:
-    """Return the row of a leaf that is its own profile, typed by the definitions."""
+def profile(
+    leaf: str, counters: LeafCounters, fields: LeafFields | GivenFields | None, definitions: Definitions
+) -> rows.Profile:
+    """Return the row of a profile, its facts folded already, typed by the definitions; `leaf` is its root."""
     held = _NO_FIELDS if fields is None else fields
     get = held.fields.get
     texts = tuple([None if (slot := get(name)) is None else slot.value for name in rows.PROFILE_FIELDS])

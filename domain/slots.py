@@ -27,29 +27,50 @@ def is_newer(value: Kept, at: int, message_id: str, than: Slot | Fallback) -> bo
     return json_text(value) > json_text(than.value)
 
 
-def taken(old: Slot | None, value: Kept, at: int, message_id: str, definition: Definition = STRING) -> Slot:
+def taken(
+    old: Slot | None, value: Kept, at: int, message_id: str, definition: Definition = STRING, *, source: str = ""
+) -> Slot:
     """Return a slot that has also seen this value; `old` itself where that changes nothing."""
     if old is None:
-        return Slot(value, at, message_id)
+        return Slot(value, at, message_id, source)
     if definition.type is _STRING:
-        return Slot(value, at, message_id) if is_newer(value, at, message_id, old) else old
+        return Slot(value, at, message_id, source) if is_newer(value, at, message_id, old) else old
     if is_newer(value, at, message_id, old):
         if converts(value, definition):
-            return Slot(value, at, message_id)
-        return Slot(value, at, message_id, _newest_that_converts(old, definition))
+            return Slot(value, at, message_id, source)
+        return Slot(value, at, message_id, source, _newest_that_converts(old, definition))
     if converts(old.value, definition) or not converts(value, definition):
         return old
     if old.fallback is None or is_newer(value, at, message_id, old.fallback):
-        return Slot(old.value, old.at, old.message_id, Fallback(value, at, message_id))
+        return Slot(old.value, old.at, old.message_id, old.source, Fallback(value, at, message_id, source))
     return old
 
 
 def _newest_that_converts(slot: Slot, definition: Definition) -> Fallback | None:
     if converts(slot.value, definition):
-        return Fallback(slot.value, slot.at, slot.message_id)
+        return Fallback(slot.value, slot.at, slot.message_id, slot.source)
     if slot.fallback is not None and converts(slot.fallback.value, definition):
         return slot.fallback
     return None
+
+
+def merged(one: Slot, other: Slot, definition: Definition = STRING) -> Slot:
+    """Return a slot that has seen what two slots have seen: commutative, associative, idempotent."""
+    fallback = other.fallback
+    if fallback is not None:
+        one = taken(one, fallback.value, fallback.at, fallback.message_id, definition, source=fallback.source)
+    return taken(one, other.value, other.at, other.message_id, definition, source=other.source)
+
+
+def merged_all(
+    one: Mapping[str, Slot], other: Mapping[str, Slot], definitions: Mapping[str, Definition] = MappingProxyType({})
+) -> dict[str, Slot]:
+    """Return the slots of two leaves merged, field by field."""
+    both = dict(one)
+    for name, slot in other.items():
+        mine = both.get(name)
+        both[name] = slot if mine is None else merged(mine, slot, definitions.get(name, STRING))
+    return both
 
 
 def typed(slot: Slot, definition: Definition = STRING) -> object:
@@ -77,6 +98,8 @@ def taken_all(
     at: int,
     message_id: str,
     definitions: Mapping[str, Definition] = MappingProxyType({}),
+    *,
+    source: str = "",
 ) -> dict[str, Slot]:
     """Return slots that have also seen these values of one message; `old` itself where nothing is newer."""
     new = old
@@ -84,9 +107,9 @@ def taken_all(
         before = old.get(name)
         definition = definitions.get(name, STRING)
         if before is None or (at > before.at and definition.type is _STRING):
-            slot = Slot(value, at, message_id)
+            slot = Slot(value, at, message_id, source)
         else:
-            slot = taken(before, value, at, message_id, definition)
+            slot = taken(before, value, at, message_id, definition, source=source)
             if slot is before:
                 continue
         if new is old:

@@ -8,13 +8,13 @@ FAMILY: Final = "companies"
 """Column family of the companies table."""
 
 
-PREFIX: Final = b"c"
-"""What every company's key begins with."""
+PREFIXES: Final = (b"c", b"d")
+"""Where the companies lie: from the first, before the second."""
 
 
 def company_key(company_id: str) -> bytes:
     """Key of a company's record."""
-    return PREFIX + company_id.encode()
+    return PREFIXES[0] + company_id.encode()
 
 
 def company_of(key: bytes) -> str:

@@ -86,11 +86,11 @@ class PartitionStore:
             return []
         return cast("list[bytes | None]", self._families[family].get(list(keys)))
 
-    def keys(self, family: str, start: bytes, prefix: bytes) -> Iterator[bytes]:
-        """Keys that begin with `prefix`, from `start` on, in order, as of now."""
+    def keys(self, family: str, start: bytes, end: bytes) -> Iterator[bytes]:
+        """Keys from `start` on and before `end`, in order, as of now."""
         for each in self._families[family].keys(from_key=start):
             key = cast("bytes", each)
-            if not key.startswith(prefix):
+            if key >= end:
                 return
             yield key
 

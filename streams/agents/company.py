@@ -166,8 +166,9 @@ class CompanyHandler:
 
     def _remake(self, owned: CompanyPartition, definitions: Definitions, plan: CompanyPlan) -> None:
         """Make the next companies of a partition again, under definitions that were changed by hand."""
-        start = companies.PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
-        keys = list(islice(owned.store.keys(companies.FAMILY, start, companies.PREFIX), REMADE_COMPANIES_MAX))
+        first, end = companies.PREFIXES
+        start = first if owned.remade_to is None else owned.remade_to + b"\0"
+        keys = list(islice(owned.store.keys(companies.FAMILY, start, end), REMADE_COMPANIES_MAX))
         names = set(map(companies.company_of, keys))
         if owned.remade_to is None:
             # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
@@ -202,7 +203,7 @@ class CompanyHandler:
         self, owned: CompanyPartition, kept: Mapping[str, state.CompanyRecord], applied: int, decided_ms: int
     ) -> tuple[Pairs, dict[str, int]]:
         topic = self._context.settings.companies_changelog
-        pairs: Pairs = [(companies.company_key(name), state.encode_company(record)) for name, record in kept.items()]
+        pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]
         pairs.append((APPLIED, encode_position(applied)))
         positions = await owned.producer.transact(
             Outgoing(topic, owned.partition.partition, key, value, decided_ms) for key, value in pairs

@@ -11,15 +11,12 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from contracts import records as state
-from contracts.origins import Origin
-from contracts.outcomes import Reason, Refusal
-from domain import leaf as leaves_domain
-from domain.calls import interpret, missing
+from domain.calls import missing
 from sinks.postgres.batch import Batch, Move
-from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Loaded
+from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Read, load, load_whole, profile_row, read_item
 from streams.agents.refused_rows import account_for
 from streams.engine.context import now_ms
 from streams.engine.ownership import (
@@ -32,11 +29,11 @@ from streams.engine.ownership import (
 from streams.engine.producer import Outgoing
 from tables import leaves
 from tables.positions import APPLIED, decode_position, encode_position
-from tables.seen import SeenMessages, encode_offset, pack_entries, seen_key, unpack_entries
+from tables.seen import SeenMessages, encode_offset, pack_entries, unpack_entries
 from tables.store import PartitionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from contracts.definitions import Definitions
     from domain.calls import Call
@@ -145,10 +142,11 @@ class LeafHandler:
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> LeafPlan:
         """What every record leads to: state, rows, messages to others, counts."""
         plan = LeafPlan(now_ms())
+        rules = self._context.rules
         for partition, records in taken.items():
             items: list[Item] = []
             for begin in range(0, len(records), YIELD_EVERY):
-                items.extend(map(self._interpreted, records[begin : begin + YIELD_EVERY]))
+                items.extend(read_item(record, rules) for record in records[begin : begin + YIELD_EVERY])
                 await asyncio.sleep(0)
             plan.items[partition] = items
         definitions = await self._defined(
@@ -162,17 +160,6 @@ class LeafHandler:
                 self._remake(owned, definitions, plan)
         self._under_way.append(plan)
         return plan
-
-    def _interpreted(self, record: Record) -> Item:
-        origin = Origin.unpack(record.headers[0][1])
-        try:
-            call = interpret(record.value, origin.timestamp_ms, self._context.rules)
-        except Exception as error:  # a bug must not stop the partition: this one message is quarantined
-            log.exception("cannot interpret %s/%d at offset %d", *origin[:3])
-            return Item(record, origin, refusal=Refusal(Reason.INTERNAL_ERROR, repr(error)[:300]))
-        if isinstance(call, Refusal):
-            return Item(record, origin, refusal=call)
-        return Item(record, origin, call, seen_key=seen_key(call.leaf, call.message_id))
 
     async def _defined(self, calls: Iterable[Call]) -> Definitions:
         """The definitions that hold, with the ones that these calls bring along made first."""
@@ -190,7 +177,7 @@ class LeafHandler:
         cycle = LeafCycle(
             self._context.settings,
             definitions,
-            self._load(owned, items),
+            load(items, self._reader(owned, self._under_way), partial(self._find_seen, owned)),
             applied=owned.applied,
             committed=owned.committed,
             highs=owned.highs,
@@ -219,76 +206,63 @@ class LeafHandler:
         owned.applied, owned.committed = cycle.changes.applied, committed
         plan.changes.append((owned, cycle.changes))
 
-    def _load(self, owned: LeafPartition, items: Sequence[Item]) -> Loaded:
-        """All state that these items need: from the cycles under way, and else from the store."""
-        loaded = Loaded()
-        needs: dict[str, bool] = {}
-        for item in items:
-            if item.call is not None:
-                leaf = item.call.leaf
-                needs[leaf] = needs.get(leaf, False) or leaves_domain.needs_fields(item.call)
-                loaded.seen[item.seen_key] = None
-        with_fields = {leaf for leaf, needed in needs.items() if needed}
+    def _reader(self, owned: LeafPartition, plans: Sequence[LeafPlan]) -> Read:
+        """Reads a partition's records: from cycles that the store does not hold yet, the newest first, or from it."""
+        unstored = [changes.records for plan in reversed(plans) for of, changes in plan.changes if of is owned]
+
+        def read(keys: Collection[bytes]) -> dict[bytes, leaves.Record]:
+            found: dict[bytes, leaves.Record] = {}
+            rest: Collection[bytes] = keys
+            for records in unstored:
+                here = [key for key in rest if key in records]
+                if here:
+                    found.update((key, kept) for key in here if (kept := records[key]) is not None)
+                    rest = [key for key in rest if key not in records]
+            rest = list(rest)
+            stored = owned.store.get_many(leaves.FAMILY, rest)
+            found.update(
+                (key, leaves.decode(key, kept)) for key, kept in zip(rest, stored, strict=True) if kept is not None
+            )
+            return found
+
+        return read
+
+    def _find_seen(self, owned: LeafPartition, keys: Sequence[bytes]) -> dict[bytes, int]:
+        found: dict[bytes, int] = {}
         for plan in self._under_way:
             for of, changes in plan.changes:
                 if of is owned:
-                    loaded.counters.update(_among(changes.counters, needs.keys()))
-                    loaded.fields.update(_among(changes.fields, with_fields))
-                    loaded.seen.update(_among(changes.seen, loaded.seen.keys()))
-        _read(
-            owned.store,
-            needs.keys() - loaded.counters.keys(),
-            loaded.counters,
-            leaves.counters_key,
-            state.decode_counters,
+                    found.update((key, changes.seen[key]) for key in keys if key in changes.seen)
+        rest = [key for key in keys if key not in found]
+        found.update(
+            (key, offset) for key, offset in zip(rest, owned.seen.find(rest), strict=True) if offset is not None
         )
-        _read(
-            owned.store,
-            with_fields - loaded.fields.keys(),
-            loaded.fields,
-            leaves.fields_key,
-            state.decode_fields,
-        )
-        unknown = [key for key, offset in loaded.seen.items() if offset is None]
-        loaded.seen.update(zip(unknown, owned.seen.find(unknown), strict=True))
-        return loaded
+        return found
 
     def _remake(self, owned: LeafPartition, definitions: Definitions, plan: LeafPlan) -> None:
         """Make the next profiles of a partition again, under definitions that were changed by hand."""
         begins = owned.remade_to is None
-        start = leaves.FIELDS_PREFIX if owned.remade_to is None else owned.remade_to + b"\0"
-        keys = list(islice(owned.store.keys(leaves.FAMILY, start, leaves.FIELDS_PREFIX), REMADE_PROFILES_MAX))
+        first, end = leaves.FIELDS_PREFIXES
+        start = first if owned.remade_to is None else owned.remade_to + b"\0"
+        keys = list(islice(owned.store.keys(leaves.FAMILY, start, end), REMADE_PROFILES_MAX))
         names = set(map(leaves.leaf_of, keys))
-        loaded = Loaded()
-        for under_way in [*self._under_way, plan]:
-            for of, changes in under_way.changes:
-                if of is owned:
-                    loaded.counters.update(changes.counters)
-                    loaded.fields.update(changes.fields)
+        plans = [*self._under_way, plan]
         if begins:
             # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
             owned.remade_as = definitions.version
-            names.update(loaded.fields)
-        _read(
-            owned.store,
-            names - loaded.counters.keys(),
-            loaded.counters,
-            leaves.counters_key,
-            state.decode_counters,
-        )
-        _read(
-            owned.store,
-            names - loaded.fields.keys(),
-            loaded.fields,
-            leaves.fields_key,
-            state.decode_fields,
-        )
-        plan.batch.profiles.extend(
-            (
-                leaves_domain.profile(leaf, loaded.counters[leaf], loaded.fields[leaf], definitions),
-                owned.committed,
+            names.update(
+                leaves.leaf_of(key)
+                for under_way in plans
+                for of, changes in under_way.changes
+                if of is owned
+                for key in changes.records
+                if first <= key < end
             )
+        known = load_whole(names, self._reader(owned, plans))
+        plan.batch.profiles.extend(
+            (row, owned.committed)
             for leaf in sorted(names)
+            if (row := profile_row(leaf, known, definitions)) is not None
         )
         owned.remade_to = keys[-1] if len(keys) == REMADE_PROFILES_MAX else None
         if owned.remade_to is None:
@@ -318,10 +292,7 @@ class LeafHandler:
     ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
         """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
         settings, number = self._context.settings, owned.partition.partition
-        pairs: Pairs = [
-            (leaves.counters_key(leaf), state.encode_counters(kept)) for leaf, kept in changes.counters.items()
-        ]
-        pairs += [(leaves.fields_key(leaf), state.encode_fields(kept)) for leaf, kept in changes.fields.items()]
+        pairs: Pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in changes.records.items()]
         pairs.append((APPLIED, encode_position(changes.applied)))
         entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
         positions = await owned.producer.transact(
@@ -332,19 +303,3 @@ class LeafHandler:
         )
         stored: list[tuple[str, Pairs]] = [(leaves.FAMILY, pairs), (owned.seen.family(decided_ms), [*entries])]
         return stored, {topic: offset for (topic, _), offset in positions.items()}
-
-
-def _among(of: Mapping[Any, Any], keys: Any) -> list[tuple[Any, Any]]:  # noqa: ANN401  any mapping's pairs
-    return [(key, of[key]) for key in of.keys() & keys]
-
-
-def _read(
-    store: PartitionStore,
-    names: Iterable[str],
-    into: dict[str, Any],
-    key_of: Callable[[str], bytes],
-    decode: Callable[[bytes], Any],
-) -> None:
-    wanted = list(names)
-    stored = store.get_many(leaves.FAMILY, [key_of(name) for name in wanted])
-    into.update((name, decode(record)) for name, record in zip(wanted, stored, strict=True) if record is not None)

@@ -4,49 +4,193 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 from contracts import records as state
 from contracts import rows
-from contracts.outcomes import Reason, Refusal
+from contracts.errors import InternalError
+from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, Origin
+from contracts.outcomes import Reason, Refusal, WarningKind
+from domain import fold, ownership
 from domain import leaf as leaves
-from sinks.postgres.batch import Batch
+from domain.calls import Call, interpret
+from domain.identity import USER
 from streams.agents.quarantine import quarantined
 from streams.engine.context import partition_of
 from streams.engine.producer import Outgoing
+from tables.leaves import Record as StateRecord
+from tables.leaves import claims_key, counters_key, fields_key, given_key, links_key
+from tables.seen import seen_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from contracts.definitions import Definitions
-    from contracts.origins import Origin
     from contracts.settings import Settings
-    from domain.calls import Call
+    from domain.identity import Rules
+    from sinks.postgres.batch import Batch
     from streams.engine.records import Record
 
 log = logging.getLogger(__name__)
 
+Letter = state.Claim | state.Contribution | state.PairAct
+"""What one leaf, or an operator, tells another leaf."""
+
+_DECODE_LETTER: Final[dict[bytes, Callable[[bytes], Letter]]] = {
+    CLAIM: state.decode_claim,
+    CONTRIBUTION: state.decode_contribution,
+    ACT: state.decode_act,
+}
+
 
 @dataclass(slots=True)
 class Item:
-    """One record of the leaves topic on its way through a cycle; it has either a call or a refusal."""
+    """One record of the leaves topic on its way through a cycle; it has a call, a refusal or a letter."""
 
     record: Record
-    origin: Origin
+    leaf: str = ""
+    origin: Origin | None = None
+    """Of a message; a letter has none."""
     call: Call | None = None
     refusal: Refusal | None = None
+    letter: Letter | None = None
     seen_key: bytes = b""
     is_counted: bool = False
     """Whether it was counted as applied."""
 
 
+def read_item(record: Record, rules: Rules) -> Item:
+    """Read a record of the leaves topic, whatever its kind. Raises InternalError for one that nobody here has sent."""
+    name, header = record.headers[0]
+    if name == KIND_HEADER:
+        return _read_letter(record, header)
+    origin = Origin.unpack(header)
+    try:
+        call = interpret(record.value, origin.timestamp_ms, rules)
+    except Exception as error:  # a bug must not stop the partition: this one message is quarantined
+        log.exception("cannot interpret %s/%d at offset %d", *origin[:3])
+        call = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
+    if type(call) is Refusal:
+        return Item(record, origin=origin, refusal=call)
+    return Item(record, call.leaf, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+
+
+def _read_letter(record: Record, kind: bytes) -> Item:
+    try:
+        return Item(record, record.key.decode(), letter=_DECODE_LETTER[kind](record.value))
+    except (KeyError, ValueError) as error:
+        msg = (
+            f"expected a claim, a contribution or an act at offset {record.offset} of the leaves topic; came kind "
+            f"{kind!r}, which cannot be read: {error}. Only Tidemark of this version may write to this topic"
+        )
+        raise InternalError(msg) from error
+
+
 @dataclass(slots=True)
 class Loaded:
-    """The state that a cycle begins with, for the leaves and messages that it meets."""
+    """The state that a cycle begins with, as far as its records need it."""
 
-    counters: dict[str, state.LeafCounters] = field(default_factory=dict)
-    fields: dict[str, state.LeafFields] = field(default_factory=dict)
-    seen: dict[bytes, int | None] = field(default_factory=dict)
-    """Offset of the first application of each message, None for one that was not seen."""
+    records: dict[bytes, StateRecord] = field(default_factory=dict)
+    """By the keys of `tables.leaves`."""
+    seen: dict[bytes, int] = field(default_factory=dict)
+    """Offset of the first application of each message that was seen."""
+
+
+Read = Callable[[Collection[bytes]], Mapping[bytes, StateRecord]]
+"""Returns the records that stand under these keys of `tables.leaves`, as far as there are any."""
+
+
+def load(
+    items: Iterable[Item],
+    read: Read,
+    find: Callable[[Sequence[bytes]], Mapping[bytes, int]],
+) -> Loaded:
+    """Load all state that these items need: of each leaf the small records, of some the large ones.
+
+    `read` returns the records that stand under keys, `find` the offset of each message that was seen.
+    """
+    leaves_met: set[str] = set()
+    whole: set[str] = set()
+    """Leaves whose large record is needed."""
+    seen: set[bytes] = set()
+    for item in items:
+        if item.refusal is not None:
+            continue
+        leaves_met.add(item.leaf)
+        if item.call is not None:
+            seen.add(item.seen_key)
+            if leaves.needs_fields(item.call):
+                whole.add(item.leaf)
+        elif item.letter is not None and _changes_fields(item.letter):
+            whole.add(item.leaf)
+    known = _load_small(leaves_met, read)
+    # An anonymous leaf that is claimed gives its fields to its owner.
+    whole.update(leaf for leaf in leaves_met - whole if not leaf.startswith(USER) and claims_key(leaf) in known)
+    _load_fields(whole, known, read)
+    return Loaded(known, dict(find(list(seen))))
+
+
+def load_whole(names: Collection[str], read: Read) -> dict[bytes, StateRecord]:
+    """Load all that is known of some leaves."""
+    known = _load_small(names, read)
+    _load_fields(names, known, read)
+    return known
+
+
+def _load_small(names: Iterable[str], read: Read) -> dict[bytes, StateRecord]:
+    keys: list[bytes] = []
+    for leaf in names:
+        keys += (counters_key(leaf), links_key(leaf) if leaf.startswith(USER) else claims_key(leaf))
+    return dict(read(keys))
+
+
+def _load_fields(names: Collection[str], known: dict[bytes, StateRecord], read: Read) -> None:
+    keys = [key for leaf in names for key in (fields_key(leaf), *_given_keys(leaf, known))]
+    if keys:
+        known.update(read(keys))
+
+
+def _changes_fields(letter: Letter) -> bool:
+    """Whether a letter may change what a profile's row shows beside its counters, or needs the large record."""
+    return not isinstance(letter, state.Contribution) or letter.given is not None or letter.counters is None
+
+
+def _given_keys(leaf: str, known: Mapping[bytes, StateRecord]) -> list[bytes]:
+    """Keys of the fields that a user leaf was given."""
+    links = cast("state.LeafLinks | None", known.get(links_key(leaf)))
+    return [] if links is None else [given_key(leaf, name) for name, giver in links.givers.items() if giver.has_fields]
+
+
+def profile_row(leaf: str, known: Mapping[bytes, StateRecord], definitions: Definitions) -> rows.Profile | None:
+    """The row of the profile that a leaf is the root of, folded from all that is known of it.
+
+    None for an anonymous leaf that somebody owns, and for one that no message has come of.
+    """
+    counters = root_counters(leaf, known)
+    if counters is None:
+        return None
+    own = cast("state.LeafFields | None", known.get(fields_key(leaf)))
+    given = [known[key] for key in _given_keys(leaf, known)]
+    return leaves.profile(
+        leaf, counters, fold.folded(own, cast("list[state.GivenFields]", given), definitions), definitions
+    )
+
+
+def root_counters(leaf: str, known: Mapping[bytes, StateRecord]) -> state.LeafCounters | None:
+    """The counters of the profile that a leaf is the root of; None as for `profile_row`."""
+    own = cast("state.LeafCounters | None", known.get(counters_key(leaf)))
+    if leaf.startswith(USER):
+        return fold.total(own, cast("state.LeafLinks | None", known.get(links_key(leaf))))
+    return None if owner_of(leaf, known) is not None else own
+
+
+def owner_of(leaf: str, known: Mapping[bytes, StateRecord]) -> str | None:
+    """The user leaf that owns a leaf; None for one of its own."""
+    if leaf.startswith(USER):
+        return None
+    return ownership.owner(cast("state.LeafClaims | None", known.get(claims_key(leaf))))
 
 
 @dataclass(slots=True)
@@ -55,8 +199,8 @@ class Changes:
 
     applied: int
     """S after the cycle."""
-    counters: dict[str, state.LeafCounters] = field(default_factory=dict)
-    fields: dict[str, state.LeafFields] = field(default_factory=dict)
+    records: dict[bytes, StateRecord | None] = field(default_factory=dict)
+    """By the keys of `tables.leaves`; None removes the record."""
     seen: dict[bytes, int] = field(default_factory=dict)
 
 
@@ -93,8 +237,7 @@ class LeafCycle:
         """`highs`, `batch` and `outgoing` are added to; `applied` is S, `committed` is P."""
         self._settings = settings
         self._definitions = definitions
-        self._counters = loaded.counters
-        self._fields = loaded.fields
+        self._known = loaded.records
         self._seen = loaded.seen
         self._batch = batch
         self._outgoing = outgoing
@@ -104,71 +247,160 @@ class LeafCycle:
         self._counts = Counts()
         self._touched: dict[str, bool] = {}
         """Leaves whose profile row is to be written; True where fields may have changed."""
+        self._resolved: set[str] = set()
+        """Leaves whose row in `identities` is to be written."""
+        self._moved: set[str] = set()
+        """Anonymous leaves whose facts have changed."""
+        self._owners: dict[str, set[str | None]] = {}
+        """Anonymous leaves that were claimed or unclaimed, with all owners that they have had during the cycle."""
+        self._last_ms = 0
+        """Kafka's time of the last record: that of what is sent on its account."""
         self.changes = Changes(applied)
 
     def take(self, item: Item) -> None:
         """Decide one record. A bug in a decision costs that one message, which is quarantined, not the partition."""
+        self._last_ms = item.record.timestamp
+        if item.letter is not None:
+            self._deliver(item, item.letter)
+            return
+        assert item.origin is not None
         if item.refusal is None:
             try:
-                self._apply(item)
+                self._apply(item, item.origin)
             except Exception as error:
                 log.exception("cannot apply %s/%d at offset %d", *item.origin[:3])
                 item.refusal = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
         if item.refusal is not None:
-            self._count_once(item)
+            self._count_once(item, item.origin)
             self._outgoing.append(quarantined(self._settings, item.origin, item.refusal, item.record.value))
 
-    def _count_once(self, item: Item) -> bool:
+    def _put(self, key: bytes, record: StateRecord | None) -> None:
+        if record is None:
+            self._known.pop(key, None)
+        else:
+            self._known[key] = record
+        self.changes.records[key] = record
+
+    def _count_once(self, item: Item, origin: Origin) -> bool:
         """Whether this record counts: it is new to Postgres, and no repetition of a router that was restarted."""
         if item.record.offset < self._was_committed:
             return False
-        source = f"{item.origin.topic}/{item.origin.partition}"
-        if item.origin.offset <= self._highs.get(source, -1):
+        source = f"{origin.topic}/{origin.partition}"
+        if origin.offset <= self._highs.get(source, -1):
             return False
-        self._highs[source] = item.origin.offset
-        self._counts.source_highs[source] = item.origin.offset
+        self._highs[source] = origin.offset
+        self._counts.source_highs[source] = origin.offset
         return True
 
-    def _apply(self, item: Item) -> None:
+    def _apply(self, item: Item, origin: Origin) -> None:
         call, offset = item.call, item.record.offset
         assert call is not None
         first = self._seen.get(item.seen_key)
         if first is not None and first != offset:
-            if self._count_once(item):
+            if self._count_once(item, origin):
                 self._counts.duplicate += 1
             return
         is_known = offset < self._was_applied
-        is_new_leaf = call.leaf not in self._counters
-        applied = leaves.apply(
-            self._counters.get(call.leaf),
-            self._fields.get(call.leaf),
-            call,
-            self._definitions,
-            repeated=is_known,
-        )
+        leaf, known = call.leaf, self._known
+        at_counters = counters_key(leaf)
+        counters = cast("state.LeafCounters | None", known.get(at_counters))
+        with_fields = leaves.needs_fields(call)
+        fields = cast("state.LeafFields | None", known.get(fields_key(leaf))) if with_fields else None
+        source = f"{origin.topic}/{origin.partition}/{origin.offset}" if with_fields or call.claims else ""
+        applied = leaves.apply(counters, fields, call, self._definitions, source=source, repeated=is_known)
         if applied.company is not None:
-            self._outgoing.append(self._company_update(applied.company, item.origin))
+            self._outgoing.append(self._company_update(applied.company, origin))
+        refused = sum(not self._claim(call, anonymous, source, is_known=is_known) for anonymous in call.claims)
         if not is_known:
-            self._counters[call.leaf] = self.changes.counters[call.leaf] = applied.counters
+            if applied.counters is not counters:
+                self._put(at_counters, applied.counters)
             if applied.fields is not None:
-                self._fields[call.leaf] = self.changes.fields[call.leaf] = applied.fields
+                self._put(fields_key(leaf), applied.fields)
             self._seen[item.seen_key] = self.changes.seen[item.seen_key] = offset
+            if not leaf.startswith(USER):
+                self._moved.add(leaf)
         if offset >= self._was_committed:
             self._rows(call, applied)
-            if is_new_leaf or is_known:
-                self._batch.identities.append(rows.Identity(call.leaf, call.leaf))
-        item.is_counted = self._count_once(item)
+            if with_fields or is_known or applied.counters is not counters:
+                self._touched[leaf] = self._touched.get(leaf, False) or with_fields
+            if counters is None or is_known:
+                self._resolved.add(leaf)
+        item.is_counted = self._count_once(item, origin)
         if item.is_counted:
             self._counts.applied += 1
-            for kind in (*call.warnings, *applied.ignored):
+            for kind in (*call.warnings, *applied.ignored, *(WarningKind.CLAIM_LIMIT,) * refused):
                 self._counts.warnings[kind] += 1
+
+    def _claim(self, call: Call, anonymous: str, source: str, *, is_known: bool) -> bool:
+        """Claim an anonymous leaf for the call's user leaf, unless it has been done; False where it is refused."""
+        key = links_key(call.leaf)
+        known = cast("state.LeafLinks | None", self._known.get(key))
+        new = ownership.claiming(known, anonymous, call.at, call.message_id)
+        if new is None:
+            return False
+        if new is not known and not is_known:
+            self._put(key, new)
+            self._send(anonymous, CLAIM, state.Claim(call.leaf, state.Claimed(call.at, call.message_id, source)))
+        return True
+
+    def _deliver(self, item: Item, letter: Letter) -> None:
+        leaf, offset = item.leaf, item.record.offset
+        if offset >= self._was_applied:
+            if isinstance(letter, state.Contribution):
+                self._receive(leaf, letter)
+            else:
+                self._take_in_claim(leaf, letter)
+        if offset >= self._was_committed:
+            if isinstance(letter, state.Contribution):
+                self._touched[leaf] = self._touched.get(leaf, False) or _changes_fields(letter)
+                return
+            self._owners.setdefault(leaf, set())
+            self._resolved.add(leaf)
+            if isinstance(letter, state.PairAct):
+                act = letter.act
+                self._batch.identity_acts.append(
+                    rows.IdentityAct(
+                        act.act_id, leaf, letter.user, "allow" if act.is_allowed else "unclaim", act.at, act.reason
+                    )
+                )
+
+    def _take_in_claim(self, leaf: str, letter: state.Claim | state.PairAct) -> None:
+        known = cast("state.LeafClaims | None", self._known.get(claims_key(leaf)))
+        if isinstance(letter, state.Claim):
+            new = ownership.claimed(known, letter.user, letter.claimed)
+        else:
+            new = ownership.acted(known, letter.user, letter.act)
+        if new is not known:
+            self._owners.setdefault(leaf, set()).update((ownership.owner(known), ownership.owner(new)))
+            self._put(claims_key(leaf), new)
+
+    def _receive(self, leaf: str, contribution: state.Contribution) -> None:
+        known = cast("state.LeafLinks | None", self._known.get(links_key(leaf)))
+        new = ownership.received(known, contribution)
+        if new is known:
+            return
+        self._put(links_key(leaf), new)
+        key = given_key(leaf, contribution.giver)
+        if contribution.given is not None or key in self._known:
+            self._put(key, contribution.given)
+
+    def _send(self, to: str, kind: bytes, letter: Letter) -> None:
+        key = to.encode()
+        self._outgoing.append(
+            Outgoing(
+                self._settings.leaves_topic,
+                partition_of(key, self._settings.leaves_partitions),
+                key,
+                state.encode(letter),
+                self._last_ms,
+                [(KIND_HEADER, kind)],
+            )
+        )
 
     def _company_update(self, update: state.CompanyUpdate, origin: Origin) -> Outgoing:
         key = update.company_id.encode()
         partition = partition_of(key, self._settings.companies_partitions)
-        return Outgoing(
-            self._settings.companies_topic, partition, key, state.encode_update(update), origin.timestamp_ms
-        )
+        return Outgoing(self._settings.companies_topic, partition, key, state.encode(update), origin.timestamp_ms)
 
     def _rows(self, call: Call, applied: leaves.Applied) -> None:
         batch, leaf = self._batch, call.leaf
@@ -179,18 +411,67 @@ class LeafCycle:
         if applied.member is not None:
             batch.company_members.append(applied.member)
         for held in applied.memberships:
-            batch.audience_memberships.append((held, self._fields[leaf].memberships[held.audience].message_id))
+            fields = cast("state.LeafFields", self._known[fields_key(leaf)])
+            batch.audience_memberships.append((held, fields.memberships[held.audience].message_id))
         batch.audience_changes.extend(applied.changes)
-        self._touched[leaf] = self._touched.get(leaf, False) or leaves.needs_fields(call)
 
     def finish(self, to_offset: int) -> Counts:
-        """Make the profile rows of all leaves that were touched, as they are now; returns what was counted."""
+        """Tell owners what has changed, and make the rows of all leaves that were touched, as they are now.
+
+        Returns what was counted.
+        """
         self.changes.applied = max(self._was_applied, to_offset)
+        for leaf in sorted(self._moved | self._owners.keys()):
+            self._contribute(leaf, to_offset)
+        for leaf in self._resolved:
+            self._resolve(leaf)
         for leaf, whole in self._touched.items():
-            counters = self._counters[leaf]
             if whole:
-                row = leaves.profile(leaf, counters, self._fields.get(leaf), self._definitions)
-                self._batch.profiles.append((row, to_offset))
+                row = profile_row(leaf, self._known, self._definitions)
+                if row is not None:
+                    self._batch.profiles.append((row, to_offset))
             else:
-                self._batch.counters.append((leaves.counters_row(leaf, counters), to_offset))
+                counters = root_counters(leaf, self._known)
+                if counters is not None:
+                    self._batch.counters.append((leaves.counters_row(leaf, counters), to_offset))
         return self._counts
+
+    def _contribute(self, leaf: str, version: int) -> None:
+        """Give an anonymous leaf's facts to its owner, and withdraw them from all who have owned it in between.
+
+        Not only from who owned it when the cycle began: an attempt at this cycle that a crash cut off may have ended
+        anywhere in it, and given to whoever owned the leaf there.
+        """
+        counters = cast("state.LeafCounters | None", self._known.get(counters_key(leaf)))
+        if counters is None:
+            return
+        owner, owners = owner_of(leaf, self._known), self._owners.get(leaf, set())
+        for former in sorted(user for user in owners if user is not None and user != owner):
+            self._send(former, CONTRIBUTION, state.Contribution(leaf, version, None))
+        if owner is not None and (leaf in self._moved or len(owners) > 1):
+            fields = cast("state.LeafFields | None", self._known.get(fields_key(leaf)))
+            given = None
+            if fields is not None and (fields.fields or fields.attributes):
+                given = state.GivenFields(fields.fields, fields.attributes)
+            self._send(owner, CONTRIBUTION, state.Contribution(leaf, version, counters, given))
+
+    def _resolve(self, leaf: str) -> None:
+        """Make the rows that say whose a leaf is."""
+        batch, owner = self._batch, owner_of(leaf, self._known)
+        has_facts = counters_key(leaf) in self._known
+        if has_facts or owner is not None:
+            batch.identities.append(rows.Identity(leaf, owner or leaf))
+        else:
+            batch.identities_gone.append(leaf)
+        if leaf not in self._owners:
+            return
+        claims = cast("state.LeafClaims | None", self._known.get(claims_key(leaf)))
+        contest = ownership.contest(leaf, claims)
+        if contest is not None:
+            batch.contests.append(contest)
+        elif claims is not None and len(claims.claims) > 1:
+            batch.contests_gone.append(leaf)
+        if owner is None:
+            self._touched[leaf] = True
+        elif has_facts:
+            batch.profiles_gone.append(leaf)

@@ -31,6 +31,7 @@ def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused
     for each in refused:
         partition, item = _message_of(items, each)
         origin = item.origin
+        assert origin is not None
         quarantined.append(
             rows.Quarantined(
                 origin.topic,

@@ -14,9 +14,7 @@ from contracts.records import (
     decode_company,
     decode_counters,
     decode_fields,
-    encode_company,
-    encode_counters,
-    encode_fields,
+    encode,
 )
 from domain.calls import interpret, missing
 from domain.company import apply_company, company_row
@@ -71,9 +69,9 @@ class World:
         if repeated:
             assert applied.fields is None
             assert applied.counters == counters
-        self.counters[call.leaf] = encode_counters(applied.counters)
+        self.counters[call.leaf] = encode(applied.counters)
         if applied.fields is not None:
-            self.fields[call.leaf] = encode_fields(applied.fields)
+            self.fields[call.leaf] = encode(applied.fields)
         if applied.company is not None:
             self._update(applied.company)
         self._keep("page_views", [applied.view] if applied.view else [], 3, 0, 1)
@@ -85,7 +83,7 @@ class World:
     def _update(self, update):
         old = self.companies.get(update.company_id)
         record = apply_company(None if old is None else decode_company(old), update, self.definitions)
-        self.companies[update.company_id] = encode_company(record)
+        self.companies[update.company_id] = encode(record)
 
     def _keep(self, table, new, *key):
         for row in new:

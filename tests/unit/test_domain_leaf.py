@@ -7,7 +7,7 @@ import pytest
 from contracts import rows
 from contracts.definitions import AttributeType, Definition, Definitions
 from contracts.outcomes import WarningKind
-from contracts.records import CompanyRecord, LeafCounters, LeafFields, Slot, decode_update, encode_update
+from contracts.records import CompanyRecord, LeafCounters, LeafFields, Slot, decode_update, encode
 from domain.company import apply_company, company_row
 from domain.leaf import apply, counters_row, needs_fields, profile
 from tests.messages import AT, call
@@ -141,7 +141,7 @@ def test_company_fields_are_newest_wins_whoever_sent_them():
         record = None
         for each in [*ordered, *ordered]:
             update = apply(None, None, each, definitions).company
-            record = apply_company(record, decode_update(encode_update(update)), definitions)
+            record = apply_company(record, decode_update(encode(update)), definitions)
         results.append(record)
     assert results[0] == results[1]
     row = company_row("acme", results[0], definitions)

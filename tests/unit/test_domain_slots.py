@@ -37,12 +37,12 @@ def test_null_removes_as_of_its_time():
 
 def test_what_does_not_convert_leaves_the_older_value():
     slot = taken(taken(None, 5, 1, "m", NUMBER), "five", 2, "n", NUMBER)
-    assert slot == Slot("five", 2, "n", Fallback(5, 1, "m"))
+    assert slot == Slot("five", 2, "n", "", Fallback(5, 1, "m"))
     assert typed(slot, NUMBER) == 5
     later = taken(slot, 4, 0, "l", NUMBER)
     assert later is slot
     between = taken(slot, 6, 1, "p", NUMBER)
-    assert between == Slot("five", 2, "n", Fallback(6, 1, "p"))
+    assert between == Slot("five", 2, "n", "", Fallback(6, 1, "p"))
     assert taken(between, 7, 3, "q", NUMBER) == Slot(7, 3, "q")
 
 

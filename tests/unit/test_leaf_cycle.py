@@ -6,14 +6,13 @@ from aiokafka.record.default_records import DefaultRecord
 
 from contracts.definitions import Definitions
 from contracts.origins import ORIGIN_HEADER, Origin
-from contracts.outcomes import Reason, Refusal
-from contracts.records import decode_update
+from contracts.outcomes import Reason
+from contracts.records import decode_update, encode
 from contracts.settings import Settings
-from domain.calls import interpret
 from sinks.postgres.batch import Batch
-from streams.agents.leaf_cycle import Item, LeafCycle, Loaded
+from streams.agents.leaf_cycle import LeafCycle, load, read_item
 from streams.agents.quarantine import quarantine_row
-from tables.seen import seen_key
+from tables import leaves
 from tests.messages import KAFKA_MS, RULES, message, raw
 
 SETTINGS = Settings()
@@ -26,20 +25,16 @@ def record(value, offset, headers=()):
 
 def item(content, offset, source=None):
     """A record of the leaves topic at `offset`, which the router read at `source` of segment/0."""
-    value = raw(content)
     origin = Origin("segment", 0, offset if source is None else source, KAFKA_MS)
-    call = interpret(value, KAFKA_MS, RULES)
-    read = record(value, offset, headers=[(ORIGIN_HEADER, origin.pack())])
-    if isinstance(call, Refusal):
-        return Item(read, origin, refusal=call)
-    return Item(read, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+    return read_item(record(raw(content), offset, headers=[(ORIGIN_HEADER, origin.pack())]), RULES)
 
 
 class Partition:
     """State and rows of one partition over its cycles, kept apart as the store and Postgres keep them."""
 
     def __init__(self):
-        self.state = Loaded()
+        self.records = {}
+        self.seen = {}
         self.applied = self.committed = 0
         self.highs = {}
         self.definitions = Definitions()
@@ -50,13 +45,10 @@ class Partition:
     def cycle(self, *items, to=None):
         """Decide a cycle; its changes go to the state, its rows are in `batch`."""
         self.batch, self.outgoing = Batch(), []
-        loaded = Loaded(dict(self.state.counters), dict(self.state.fields), dict(self.state.seen))
-        for each in items:
-            loaded.seen.setdefault(each.seen_key, None)
         cycle = LeafCycle(
             SETTINGS,
             self.definitions,
-            loaded,
+            load(items, self.read, self.find),
             applied=self.applied,
             committed=self.committed,
             highs=self.highs,
@@ -68,11 +60,28 @@ class Partition:
         end = items[-1].record.offset + 1 if to is None else to
         self.counts = cycle.finish(end)
         self.changes = cycle.changes
-        self.state.counters.update(cycle.changes.counters)
-        self.state.fields.update(cycle.changes.fields)
-        self.state.seen.update(cycle.changes.seen)
+        for key, kept in cycle.changes.records.items():
+            if kept is None:
+                self.records.pop(key, None)
+            else:
+                self.records[key] = encode(kept)
+        self.seen.update(cycle.changes.seen)
         self.applied, self.committed = cycle.changes.applied, max(self.committed, end)
         return self
+
+    def read(self, keys):
+        return {key: leaves.decode(key, self.records[key]) for key in keys if key in self.records}
+
+    def find(self, keys):
+        return {key: self.seen[key] for key in keys if key in self.seen}
+
+    @property
+    def counters(self):
+        return leaves.decode(b"c", self.records[leaves.counters_key(LEAF)])
+
+    @property
+    def fields(self):
+        return leaves.decode(b"f", self.records[leaves.fields_key(LEAF)])
 
     def counted(self):
         return self.counts.applied, self.counts.duplicate
@@ -81,7 +90,7 @@ class Partition:
         return {row.profile_id: row for row, _ in self.batch.profiles}
 
     def snapshot(self):
-        return dict(self.state.counters), dict(self.state.fields), dict(self.state.seen)
+        return dict(self.records), dict(self.seen)
 
 
 @pytest.fixture
@@ -97,6 +106,10 @@ CALLS = [
 ]
 
 
+def to_companies(partition):
+    return [sent for sent in partition.outgoing if sent.topic == SETTINGS.companies_topic]
+
+
 def rows_of(batch):
     return {
         name: sorted({repr(row) for row in getattr(batch, name)})
@@ -109,16 +122,15 @@ def test_new_records_change_the_state_make_rows_and_count(partition):
     assert partition.counted() == (4, 0)
     assert (partition.applied, partition.committed) == (4, 4)
     assert partition.highs == {"segment/0": 3}
-    assert partition.state.counters[LEAF].page_views == 1
-    assert partition.state.fields[LEAF].attributes["plan"].value == "pro"
+    assert partition.counters.page_views == 1
+    assert partition.fields.attributes["plan"].value == "pro"
     batch = partition.batch
     assert [len(rows) for rows in (batch.page_views, batch.occurrences, batch.company_members)] == [1, 1, 1]
     assert [identity.leaf for identity in batch.identities] == [LEAF]
     ((row, position),) = batch.profiles
     assert (row.profile_id, row.page_views, position) == (LEAF, 1, 4)
     assert batch.counters == []
-    (sent,) = partition.outgoing
-    assert sent.topic == SETTINGS.companies_topic
+    (sent,) = to_companies(partition)
     assert decode_update(sent.value).company_id == "acme"
 
 
@@ -134,12 +146,12 @@ def test_a_leaf_that_only_views_has_its_counters_written_alone(partition):
 def test_known_records_make_their_rows_again_and_change_nothing(partition):
     """In [P, S): the changelog was committed, Postgres was not."""
     partition.cycle(*CALLS)
-    first, before, sent = rows_of(partition.batch), partition.snapshot(), partition.outgoing
+    first, before, sent = rows_of(partition.batch), partition.snapshot(), to_companies(partition)
     partition.committed, partition.highs = 0, {}
     partition.cycle(*CALLS)
     assert rows_of(partition.batch) == first
     assert partition.snapshot() == before
-    assert partition.changes.counters == partition.changes.fields == partition.changes.seen == {}
+    assert partition.changes.records == partition.changes.seen == {}
     # They are counted now, since counters move with the rows; and the company hears of it again.
     assert partition.counted() == (4, 0)
     assert partition.outgoing == sent
@@ -163,12 +175,12 @@ def test_records_behind_postgres_change_the_state_without_rows_or_counting(parti
     assert rows_of(partition.batch) == rows_of(Batch())
     assert partition.counted() == (0, 0)
     assert not partition.counts.warnings
-    assert partition.state.counters[LEAF].page_views == 1
-    assert partition.state.fields[LEAF].fields["email"].value == "a@b.co"
-    assert len(partition.state.seen) == 4
+    assert partition.counters.page_views == 1
+    assert partition.fields.fields["email"].value == "a@b.co"
+    assert len(partition.seen) == 4
     assert (partition.applied, partition.committed) == (4, 4)
     # The company may not have heard of it.
-    assert len(partition.outgoing) == 1
+    assert len(to_companies(partition)) == 1
 
 
 def test_a_cycle_across_both_positions(partition):
@@ -210,9 +222,9 @@ def test_another_copy_is_a_duplicate_in_the_same_cycle_and_later(partition):
     assert partition.counted() == (1, 1)
     partition.cycle(item(same, 2))
     assert partition.counted() == (0, 1)
-    assert partition.state.counters[LEAF].page_views == 1
+    assert partition.counters.page_views == 1
     assert rows_of(partition.batch) == rows_of(Batch())
-    assert partition.state.seen == {CALLS[0].seen_key: 0}
+    assert partition.seen == {CALLS[0].seen_key: 0}
 
 
 def test_a_duplicate_that_is_known_is_counted_with_its_rows(partition):
@@ -221,7 +233,7 @@ def test_a_duplicate_that_is_known_is_counted_with_its_rows(partition):
     partition.committed, partition.highs = 0, {}
     partition.cycle(item(same, 0), item(same, 1))
     assert partition.counted() == (1, 1)
-    assert partition.state.counters[LEAF].page_views == 1
+    assert partition.counters.page_views == 1
     assert len(partition.batch.page_views) == 1
 
 
@@ -239,8 +251,7 @@ def test_warnings_are_counted_once(partition):
 
 
 def quarantined(outgoing):
-    (sent,) = outgoing
-    assert sent.topic == SETTINGS.quarantine_topic
+    (sent,) = [each for each in outgoing if each.topic == SETTINGS.quarantine_topic]
     return quarantine_row(record(sent.value, 0, sent.headers))
 
 
@@ -254,7 +265,7 @@ def test_a_refused_message_goes_to_the_quarantine_as_it_came(partition):
     assert row.raw == refused.record.value
     assert partition.counted() == (0, 0)
     assert partition.highs == {"segment/0": 42}
-    assert partition.snapshot() == ({}, {}, {})
+    assert partition.snapshot() == ({}, {})
     assert rows_of(partition.batch) == rows_of(Batch())
     # It was not entered: the same message, mended, is no duplicate.
     partition.cycle(item(message("track", messageId="t1"), 1, source=43))
@@ -271,6 +282,6 @@ def test_a_bug_costs_the_message_that_meets_it(partition, caplog):
     assert row.raw == broken.record.value
     assert "cannot apply segment/0 at offset 1" in caplog.text
     assert partition.counted() == (2, 0)
-    assert partition.state.counters[LEAF].page_views == 2
-    assert set(partition.state.seen.values()) == {0, 2}
+    assert partition.counters.page_views == 2
+    assert set(partition.seen.values()) == {0, 2}
     assert partition.applied == 3

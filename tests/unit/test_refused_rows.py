@@ -18,7 +18,7 @@ LEAVES = Partition("leaves", 3)
 
 def item(offset: int, read: Call) -> Item:
     record = DefaultRecord(offset, KAFKA_MS, 0, read.leaf.encode(), b"{}", [])
-    return Item(record, Origin("segment", 1, 100 + offset, KAFKA_MS), read, is_counted=True)
+    return Item(record, read.leaf, Origin("segment", 1, 100 + offset, KAFKA_MS), read, is_counted=True)
 
 
 def batch(**changes: object) -> Batch:

@@ -70,18 +70,18 @@ def test_positions_are_no_values(store):
     assert store.get_many(FAMILY, [CHANGELOG.encode()]) == [b"a leaf of that name"]
 
 
-def test_keys_by_prefix_from_a_start(store):
+def test_keys_of_a_range(store):
     kept = [b"c1", b"c2", b"f", b"f\x00", b"f1", b"f2", b"f\xff", b"g"]
     store.apply([(FAMILY, [(key, b"") for key in kept])], {})
-    assert list(store.keys(FAMILY, b"f", b"f")) == [b"f", b"f\x00", b"f1", b"f2", b"f\xff"]
-    assert list(store.keys(FAMILY, b"f1\x00", b"f")) == [b"f2", b"f\xff"]
-    assert list(store.keys(FAMILY, b"f\xff\x00", b"f")) == []
-    assert list(store.keys(FAMILY, b"c", b"c")) == [b"c1", b"c2"]
+    assert list(store.keys(FAMILY, b"f", b"g")) == [b"f", b"f\x00", b"f1", b"f2", b"f\xff"]
+    assert list(store.keys(FAMILY, b"f1\x00", b"g")) == [b"f2", b"f\xff"]
+    assert list(store.keys(FAMILY, b"f\xff\x00", b"g")) == []
+    assert list(store.keys(FAMILY, b"c", b"d")) == [b"c1", b"c2"]
 
 
 def test_keys_are_those_of_when_the_scan_began(store):
     store.apply([(FAMILY, [(b"f1", b""), (b"f3", b"")])], {})
-    scan = store.keys(FAMILY, b"f", b"f")
+    scan = store.keys(FAMILY, b"f", b"g")
     assert next(scan) == b"f1"
     store.apply([(FAMILY, [(b"f2", b""), (b"f3", None)])], {})
     assert list(scan) == [b"f3"]

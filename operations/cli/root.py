@@ -8,6 +8,7 @@ import click
 from operations.cli.data import demo, load, wait
 from operations.cli.run import config_option, data_dir_option
 from operations.cli.services import down, dsn, migrate, status, topics, up, worker
+from operations.cli.verification import verify
 from operations.cli.views import definitions, profile, quarantine, stats
 
 
@@ -47,6 +48,7 @@ for each in (
     load,
     wait,
     stats,
+    verify,
     profile,
     quarantine,
     definitions,

@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from operations.runstate import with_running
 from operations.settings import CONFIG_VARIABLE, load_settings
 from operations.show import printable
-from sinks.postgres.database import Connection, Database
+from sinks.postgres.database import STATEMENT_TIMEOUT_MS, Connection, Database
 from sinks.postgres.migration import require_migrated
 from sinks.postgres.outcomes import describe
 
@@ -97,10 +97,12 @@ class Run:
         return self.settings
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> AsyncIterator[Connection]:
         """A connection to Postgres, of which the schema was checked. Raises ServiceError."""
         settings = self.with_postgres()
-        database = Database(settings.dsn, settings.schema, application="tidemark-cli")
+        database = Database(
+            settings.dsn, settings.schema, application="tidemark-cli", statement_timeout_ms=statement_timeout_ms
+        )
         try:
             connection = await database.open()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:

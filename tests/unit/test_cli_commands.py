@@ -50,6 +50,7 @@ def test_every_command_that_was_promised_is_there():
         "load",
         "wait",
         "stats",
+        "verify",
         "profile show",
         "definitions list",
         "definitions set",
@@ -80,6 +81,7 @@ def refused(result: Result, code: int = 1) -> str:
     [
         ("dsn",),
         ("stats",),
+        ("verify",),
         ("profile", "show", "u1"),
         ("quarantine", "list"),
         ("definitions", "set", "user", "a", "string"),

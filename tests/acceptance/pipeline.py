@@ -23,7 +23,7 @@ from streams.engine.producer import BatchProducer, Outgoing
 from streams.topics import create_topics, topic_specs
 from tests.oracle.shapes import Record
 
-JSON_COLUMNS = {"properties", "sent_properties", "attributes"}
+JSON_COLUMNS = {"properties", "sent_properties", "attributes", "claimants"}
 STOP_S_MAX = 20
 
 

@@ -17,6 +17,7 @@ FIELDS = (
 KEYS: dict[str, tuple[str, ...]] = {
     "profiles": ("profile_id",),
     "identities": ("leaf",),
+    "identity_contests": ("leaf",),
     "page_views": ("event_time", "message_id", "leaf"),
     "event_occurrences": ("event_time", "message_id", "leaf"),
     "companies": ("company_id",),
@@ -89,6 +90,7 @@ def recompute(
     rows: dict[str, list[Row]] = {
         "profiles": _profiles(applied, profile_of, types),
         "identities": [{"leaf": leaf, "profile_id": profile} for leaf, profile in profile_of.items()],
+        "identity_contests": _contests(claimed),
         "page_views": [_page_view(one) for one in applied if one.said.view is not None],
         "event_occurrences": [_occurrence(one, types) for one in applied if one.said.event is not None],
         "companies": _companies(applied, types),
@@ -187,6 +189,29 @@ def _owners(claimed: list[tuple[Position, str, str]]) -> dict[str, str]:
             owners[anonymous] = user
             owned[user] += 1
     return owners
+
+
+def _contests(claimed: list[tuple[Position, str, str]]) -> list[Row]:
+    """Return the anonymous leaves that several users claim, each with every user's earliest claim."""
+    earliest: dict[str, dict[str, Position]] = defaultdict(dict)
+    for position, anonymous, user in claimed:
+        earliest[anonymous][user] = min(position, earliest[anonymous].get(user, position))
+    rows = []
+    for anonymous, of_users in earliest.items():
+        claimants = sorted((position, user) for user, position in of_users.items())
+        if len(claimants) > 1:
+            rows.append(
+                {
+                    "leaf": anonymous,
+                    "owner": claimants[0][1],
+                    "since": moment(claimants[0][0][0]),
+                    "claimants": [
+                        {"user": user, "at": f"{moment(time):%Y-%m-%dT%H:%M:%S.%f}Z", "message_id": message_id}
+                        for (time, message_id), user in claimants
+                    ],
+                }
+            )
+    return rows
 
 
 class _Newest:

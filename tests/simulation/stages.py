@@ -1,0 +1,329 @@
+"""What a worker does with the partitions of one topic: take over, decide, commit in steps.
+
+Each step is as `LeafHandler`, `CompanyHandler` and `streams.engine.ownership` have it, less the waiting: `advance` does
+the least part of a commit that can be done alone, so that anything may happen before the next.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from contracts import records as state
+from domain.calls import missing
+from domain.company import apply_company, company_row
+from sinks.postgres.batch import Batch, Move
+from streams.agents import leaf_cycle
+from tables import leaves
+from tables.companies import company_key
+from tables.positions import APPLIED, encode_position
+from tests.messages import RULES
+from tests.simulation.kafka import Kafka, LogRecord, Partition, Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from random import Random
+
+    from contracts.definitions import Definitions
+    from contracts.settings import Settings
+    from streams.engine.producer import Outgoing
+    from tests.simulation.postgres import Postgres
+
+STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
+"""(a) to (d) of a commit."""
+
+CYCLES_MAX: Final = 2
+"""Cycles of one stage under way at once."""
+
+
+@dataclass(eq=False, slots=True)
+class Owned:
+    """A partition as its owner knows it."""
+
+    partition: Partition
+    epoch: int
+    writer: int
+    store: Store
+    applied: int
+    """S, as far as cycles have been decided."""
+    committed: int
+    """P, likewise."""
+    taken: int
+    """Offset of the next record that a cycle takes."""
+    highs: dict[str, int]
+
+
+@dataclass(eq=False, slots=True)
+class Change:
+    """What a plan changes in the state of one partition: decoded records, None removes."""
+
+    owned: Owned
+    applied: int
+    records: Mapping[bytes, Any]
+    seen: dict[bytes, int]
+    transaction: Transaction | None = None
+    position: int = 0
+
+    def encoded(self) -> Transaction:
+        pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in self.records.items()]
+        pairs.append((APPLIED, encode_position(self.applied)))
+        return Transaction(pairs, self.seen)
+
+
+@dataclass(eq=False, slots=True)
+class Plan:
+    """One cycle, decided, and how far its commit is."""
+
+    batch: Batch = field(default_factory=Batch)
+    outgoing: list[Outgoing] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    step: int = 0
+    sends: list[deque[Outgoing]] | None = None
+    """What is left to send, by target; a target's records keep their order."""
+    rest: list[Change] | None = None
+    """Changes that the step under way is still to take care of."""
+
+
+class Stage:
+    """One worker's part of one topic."""
+
+    def __init__(self, name: str, kafka: Kafka, postgres: Postgres, settings: Settings, random: Random) -> None:
+        self.name = name
+        self.kafka = kafka
+        self.postgres = postgres
+        self.settings = settings
+        self.random = random
+        self.appetite = random.choice((0.3, 1.0, 3.0, 100.0))
+        """How much of what is pending a cycle takes: the less, the greater this is."""
+        self.haste = random.choice((0.02, 0.2, 0.6))
+        """How soon a cycle is decided: the later, the more is pending."""
+        self.definitions = postgres.definitions
+        self.owned: dict[Partition, Owned] = {}
+        self.plans: list[Plan] = []
+        self.stores: dict[Partition, Store] = {}
+
+    def take_over(self, partition: Partition) -> Owned:
+        """Fence the older owner, restore, and go on at the lesser of S and P."""
+        writer = self.kafka.new_writer(partition)
+        progress = self.postgres.take(partition)
+        store = self.stores.setdefault(partition, Store())
+        store.restore(self.kafka.changelogs[partition])
+        committed = progress.next_offset or 0
+        owned = Owned(
+            partition,
+            progress.epoch,
+            writer,
+            store,
+            store.applied,
+            committed,
+            min(store.applied, committed),
+            dict(progress.source_highs),
+        )
+        self.owned[partition] = owned
+        return owned
+
+    def pending(self) -> list[Owned]:
+        """Partitions with records that no cycle has taken."""
+        logs = self.kafka.logs
+        return [owned for owned in self.owned.values() if owned.taken < len(logs[owned.partition])]
+
+    def can_decide(self) -> bool:
+        """Whether a cycle may begin."""
+        if len(self.plans) < CYCLES_MAX:
+            logs = self.kafka.logs
+            for owned in self.owned.values():
+                if owned.taken < len(logs[owned.partition]):
+                    return True
+        return False
+
+    def decide(self) -> Plan:
+        """Take some records of some partitions, and decide what follows."""
+        random, plan = self.random, Plan()
+        pending = self.pending()
+        chosen = [owned for owned in pending if random.random() < 0.7] or [random.choice(pending)]
+        taken: list[tuple[Owned, list[LogRecord]]] = []
+        for owned in chosen:
+            log = self.kafka.logs[owned.partition]
+            count = 1 + int(random.random() ** self.appetite * (len(log) - owned.taken))
+            taken.append((owned, log[owned.taken : owned.taken + count]))
+            owned.taken += len(taken[-1][1])
+        self._decide(taken, plan)
+        self.plans.append(plan)
+        return plan
+
+    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
+        raise NotImplementedError
+
+    def advance(self) -> str:
+        """Go a little on with the oldest plan; returns what was done.
+
+        Raises ProducerFencedError or FencedError where a partition is not ours any more.
+        """
+        plan = self.plans[0]
+        step = STEPS[plan.step]
+        done = True
+        if step == "outgoing":
+            done = self._send_some(plan)
+        elif step == "postgres":
+            self.postgres.commit(plan.batch)
+        elif plan.changes:
+            if plan.rest is None:
+                plan.rest = self.random.sample(plan.changes, len(plan.changes))
+            change = plan.rest.pop()
+            self._log(change) if step == "changelog" else self._store(change)
+            done = not plan.rest
+        if done:
+            plan.step += 1
+            plan.rest = None
+            if plan.step == len(STEPS):
+                del self.plans[0]
+        return step
+
+    def _send_some(self, plan: Plan) -> bool:
+        if plan.sends is None:
+            targets: dict[Partition, deque[Outgoing]] = {}
+            for record in plan.outgoing:
+                targets.setdefault((record.topic, record.partition), deque()).append(record)
+            plan.sends = list(targets.values())
+        if plan.sends:
+            index = int(self.random.random() * len(plan.sends))
+            records = plan.sends[index]
+            for _ in range(1 + int(self.random.random() * len(records))):
+                self.kafka.append(records.popleft())
+            if not records:
+                del plan.sends[index]
+        return not plan.sends
+
+    def _log(self, change: Change) -> None:
+        change.transaction = change.encoded()
+        owned = change.owned
+        change.position = self.kafka.transact(owned.partition, owned.writer, change.transaction)
+
+    def _store(self, change: Change) -> None:
+        change.owned.store.apply(change.transaction or change.encoded(), change.position)
+
+    def unsent(self) -> list[deque[Outgoing]]:
+        """What a crash leaves unsent of the cycle that had begun to send."""
+        if not self.plans or STEPS[self.plans[0].step] != "outgoing":
+            return []
+        return self.plans[0].sends or []
+
+    def clear(self) -> None:
+        """The process has ended."""
+        self.owned.clear()
+        self.plans.clear()
+
+
+class LeafStage(Stage):
+    """The leaves topic, with the real decisions (`LeafHandler.decide`)."""
+
+    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
+        items = [(owned, [leaf_cycle.read_item(record, RULES) for record in records]) for owned, records in taken]
+        new: set[tuple[str, str]] = set()
+        for _, of_partition in items:
+            for item in of_partition:
+                if item.call is not None:
+                    new.update(missing(item.call, self.definitions))
+        if new:
+            self.definitions = self.postgres.ensure(new)
+        plan.batch.definitions_version = self.definitions.version
+        for owned, of_partition in items:
+            self._decide_partition(owned, of_partition, self.definitions, plan)
+
+    def _decide_partition(
+        self, owned: Owned, items: list[leaf_cycle.Item], definitions: Definitions, plan: Plan
+    ) -> None:
+        to_offset = items[-1].record.offset + 1
+        cycle = leaf_cycle.LeafCycle(
+            self.settings,
+            definitions,
+            leaf_cycle.load(items, self._reader(owned), self._finder(owned)),
+            applied=owned.applied,
+            committed=owned.committed,
+            highs=owned.highs,
+            batch=plan.batch,
+            outgoing=plan.outgoing,
+        )
+        for item in items:
+            cycle.take(item)
+        counts = cycle.finish(to_offset)
+        committed = max(owned.committed, to_offset)
+        plan.batch.progress.append(
+            Move(
+                *owned.partition,
+                owned.epoch,
+                owned.committed,
+                committed,
+                applied=counts.applied,
+                duplicate=counts.duplicate,
+                source_highs=counts.source_highs,
+            )
+        )
+        owned.applied, owned.committed = cycle.changes.applied, committed
+        plan.changes.append(Change(owned, cycle.changes.applied, cycle.changes.records, cycle.changes.seen))
+
+    def _unstored(self, owned: Owned) -> list[Change]:
+        return [change for plan in reversed(self.plans) for change in plan.changes if change.owned is owned]
+
+    def _reader(self, owned: Owned) -> leaf_cycle.Read:
+        changes = self._unstored(owned)
+
+        def read(keys: Collection[bytes]) -> dict[bytes, leaves.Record]:
+            found: dict[bytes, leaves.Record] = {}
+            for key in keys:
+                for change in changes:
+                    if key in change.records:
+                        if change.records[key] is not None:
+                            found[key] = change.records[key]
+                        break
+                else:
+                    stored = owned.store.records.get(key)
+                    if stored is not None:
+                        found[key] = leaves.decode(key, stored)
+            return found
+
+        return read
+
+    def _finder(self, owned: Owned) -> Any:
+        changes = self._unstored(owned)
+
+        def find(keys: Sequence[bytes]) -> dict[bytes, int]:
+            found: dict[bytes, int] = {}
+            for seen in (owned.store.seen, *(change.seen for change in changes)):
+                found.update((key, seen[key]) for key in keys if key in seen)
+            return found
+
+        return find
+
+
+class CompanyStage(Stage):
+    """The companies topic (`CompanyHandler.decide`)."""
+
+    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
+        plan.batch.definitions_version = self.definitions.version
+        for owned, records in taken:
+            kept: dict[bytes, state.CompanyRecord] = {}
+            names: dict[bytes, str] = {}
+            for record in records:
+                update = state.decode_update(cast("bytes", record.value))
+                key = company_key(update.company_id)
+                names[key] = update.company_id
+                old = kept[key] if key in kept else self._known(owned, key)
+                kept[key] = apply_company(old, update, self.definitions)
+            to_offset = records[-1].offset + 1
+            committed = max(owned.committed, to_offset)
+            plan.batch.companies.extend(
+                (company_row(names[key], record, self.definitions), to_offset) for key, record in kept.items()
+            )
+            plan.batch.progress.append(Move(*owned.partition, owned.epoch, owned.committed, committed))
+            owned.applied, owned.committed = max(owned.applied, to_offset), committed
+            plan.changes.append(Change(owned, owned.applied, kept, {}))
+
+    def _known(self, owned: Owned, key: bytes) -> state.CompanyRecord | None:
+        for plan in reversed(self.plans):
+            for change in plan.changes:
+                if change.owned is owned and key in change.records:
+                    return cast("state.CompanyRecord", change.records[key])
+        stored = owned.store.records.get(key)
+        return None if stored is None else state.decode_company(stored)

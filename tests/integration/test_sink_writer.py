@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -265,6 +266,26 @@ async def test_an_act_is_recorded_once(sink):
     await sink.step(Batch(identity_acts=[act._replace(act_id="x2", act="allow"), act]))
     rows = await sink.connection.fetch("select * from identity_acts order by act_id")
     assert [tuple(row) for row in rows] == [tuple(act), tuple(act._replace(act_id="x2", act="allow"))]
+
+
+async def test_every_microsecond_up_to_the_year_9999_is_taken_exactly(sink):
+    end = 253_402_300_800_000_000
+    rng = random.Random(9)
+    months = [
+        int((datetime(year, month, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()) * 1_000_000
+        for year in range(1970, 10_000)
+        for month in (1, 3, 7)
+    ]
+    powers = [2**n for n in range(58)]
+    edges = {0, end - 1, *(edge + near for edge in (*months, *powers, end) for near in (-2, -1, 0, 1, 2))}
+    spread = (rng.randrange(end) for _ in range(100_000))
+    close = (rng.randrange(2**n) for n in range(1, 58) for _ in range(500))
+    times = [time for time in {*edges, *spread, *close} if 0 <= time < end]
+    taken = await sink.connection.fetchval(
+        "select array_agg(time_of(t.n) order by t.nth) from unnest($1::bigint[]) with ordinality as t (n, nth)", times
+    )
+    assert taken == times
+    assert await sink.connection.fetchval("select time_of(null) is null")
 
 
 async def test_times_of_any_year_find_a_partition(sink):

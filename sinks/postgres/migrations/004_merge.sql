@@ -1,4 +1,11 @@
 -- Rows on their way from a worker, one type a table: merge_batch takes a whole cycle as arrays of these.
+-- Their times are microseconds since 1970-01-01 UTC, which cost the worker nothing to send.
+
+-- The time that microseconds since 1970-01-01 UTC name, exactly up to the year 9999: whole seconds, times a million,
+-- are multiples of 64 and so still below 2^53 of them. Not immutable, and no SET, so that it is inlined.
+create function time_of(microseconds bigint) returns timestamptz
+language sql stable parallel safe
+return to_timestamp(microseconds / 1000000) + (microseconds % 1000000) * interval '1 microsecond';
 
 create type staged_move as (
     topic text,
@@ -13,7 +20,7 @@ create type staged_move as (
     refused bigint,
     warnings jsonb,
     source_highs jsonb,
-    last_record_time timestamptz,
+    last_record_time bigint,
     last_record_checksum bigint
 );
 
@@ -21,7 +28,7 @@ create type staged_page_view as (
     message_id text collate "C",
     leaf text collate "C",
     kind text,
-    event_time timestamptz,
+    event_time bigint,
     url text,
     path text,
     title text,
@@ -34,7 +41,7 @@ create type staged_occurrence as (
     message_id text collate "C",
     leaf text collate "C",
     event text,
-    event_time timestamptz,
+    event_time bigint,
     properties text,
     sent_properties text
 );
@@ -42,8 +49,8 @@ create type staged_occurrence as (
 create type staged_counters as (
     profile_id text collate "C",
     page_views bigint,
-    first_seen timestamptz,
-    last_seen timestamptz,
+    first_seen bigint,
+    last_seen bigint,
     position bigint,
     definitions_version bigint
 );
@@ -52,8 +59,8 @@ create type staged_profile as (
     profile_id text collate "C",
     user_id text,
     page_views bigint,
-    first_seen timestamptz,
-    last_seen timestamptz,
+    first_seen bigint,
+    last_seen bigint,
     email text,
     first_name text,
     last_name text,
@@ -80,14 +87,14 @@ create type staged_profile as (
 
 create type staged_identity as (leaf text collate "C", profile_id text);
 
-create type staged_contest as (leaf text collate "C", owner text, since timestamptz, claimants text);
+create type staged_contest as (leaf text collate "C", owner text, since bigint, claimants text);
 
 create type staged_identity_act as (
     act_id text collate "C",
     leaf text,
     user_leaf text,
     act text,
-    acted_at timestamptz,
+    acted_at bigint,
     reason text
 );
 
@@ -104,13 +111,13 @@ create type staged_company as (
     definitions_version bigint
 );
 
-create type staged_member as (company_id text collate "C", leaf text collate "C", joined_at timestamptz);
+create type staged_member as (company_id text collate "C", leaf text collate "C", joined_at bigint);
 
 create type staged_membership as (
     leaf text collate "C",
     audience text collate "C",
     member boolean,
-    changed_at timestamptz,
+    changed_at bigint,
     message_id text collate "C"
 );
 
@@ -118,7 +125,7 @@ create type staged_audience_change as (
     leaf text collate "C",
     audience text collate "C",
     member boolean,
-    event_time timestamptz,
+    event_time bigint,
     message_id text collate "C"
 );
 
@@ -191,21 +198,21 @@ begin
     if cardinality(new_page_views) > 0 then
         insert into page_views
             (message_id, leaf, kind, event_time, url, path, title, referrer, name, properties)
-        select message_id, leaf, kind, event_time, url, path, title, referrer, name, properties::jsonb
+        select message_id, leaf, kind, time_of(event_time), url, path, title, referrer, name, properties::jsonb
         from unnest(new_page_views)
         order by event_time, message_id, leaf
         on conflict do nothing;
     end if;
     if cardinality(new_occurrences) > 0 then
         insert into event_occurrences (message_id, leaf, event, event_time, properties, sent_properties)
-        select message_id, leaf, event, event_time, properties::jsonb, sent_properties::jsonb
+        select message_id, leaf, event, time_of(event_time), properties::jsonb, sent_properties::jsonb
         from unnest(new_occurrences)
         order by event_time, message_id, leaf
         on conflict do nothing;
     end if;
     if cardinality(new_audience_changes) > 0 then
         insert into audience_history (leaf, audience, member, event_time, message_id)
-        select leaf, audience, member, event_time, message_id
+        select leaf, audience, member, time_of(event_time), message_id
         from unnest(new_audience_changes)
         order by leaf, audience, event_time, message_id
         on conflict do nothing;
@@ -219,7 +226,7 @@ begin
     end if;
     if cardinality(new_identity_acts) > 0 then
         insert into identity_acts (act_id, leaf, user_leaf, act, acted_at, reason)
-        select act_id, leaf, user_leaf, act, acted_at, reason
+        select act_id, leaf, user_leaf, act, time_of(acted_at), reason
         from unnest(new_identity_acts)
         order by act_id
         on conflict do nothing;
@@ -242,7 +249,7 @@ begin
             (profile_id, user_id, page_views, first_seen, last_seen, position, definitions_version)
         select distinct on (profile_id)
             profile_id, case when profile_id like 'user:%' then substr(profile_id, 6) end,
-            page_views, first_seen, last_seen, position, definitions_version
+            page_views, time_of(first_seen), time_of(last_seen), position, definitions_version
         from unnest(new_counters)
         order by profile_id, position desc
         on conflict (profile_id) do update set
@@ -266,9 +273,10 @@ begin
             country, region, city, user_agent, os, device_name, device_type, language, resolution, ip_address,
             browser_family, browser_version, timezone, current_url, attributes, position, definitions_version)
         select distinct on (profile_id)
-            profile_id, user_id, page_views, first_seen, last_seen, email, first_name, last_name, phone, gender,
-            country, region, city, user_agent, os, device_name, device_type, language, resolution, ip_address,
-            browser_family, browser_version, timezone, current_url, attributes::jsonb, position, definitions_version
+            profile_id, user_id, page_views, time_of(first_seen), time_of(last_seen), email, first_name, last_name,
+            phone, gender, country, region, city, user_agent, os, device_name, device_type, language, resolution,
+            ip_address, browser_family, browser_version, timezone, current_url, attributes::jsonb, position,
+            definitions_version
         from unnest(new_profiles)
         order by profile_id, position desc, definitions_version desc
         on conflict (profile_id) do update set
@@ -359,7 +367,7 @@ begin
     end if;
     if cardinality(new_contests) > 0 then
         insert into identity_contests as c (leaf, owner, since, claimants)
-        select distinct on (leaf) leaf, owner, since, claimants::jsonb
+        select distinct on (leaf) leaf, owner, time_of(since), claimants::jsonb
         from unnest(new_contests) with ordinality as n (leaf, owner, since, claimants, nth)
         order by leaf, nth desc
         on conflict (leaf) do update set
@@ -370,7 +378,7 @@ begin
     end if;
     if cardinality(new_members) > 0 then
         insert into company_members as m (company_id, leaf, joined_at)
-        select company_id, leaf, min(joined_at)
+        select company_id, leaf, time_of(min(joined_at))
         from unnest(new_members)
         group by company_id, leaf
         order by company_id, leaf
@@ -379,7 +387,7 @@ begin
     end if;
     if cardinality(new_memberships) > 0 then
         insert into audience_memberships as m (leaf, audience, member, changed_at, message_id)
-        select distinct on (leaf, audience) leaf, audience, member, changed_at, message_id
+        select distinct on (leaf, audience) leaf, audience, member, time_of(changed_at), message_id
         from unnest(new_memberships)
         order by leaf, audience, changed_at desc, message_id desc
         on conflict (leaf, audience) do update set
@@ -407,7 +415,7 @@ begin
             ) summed
         ) end,
         source_highs = p.source_highs || m.source_highs,
-        last_record_time = coalesce(m.last_record_time, p.last_record_time),
+        last_record_time = coalesce(time_of(m.last_record_time), p.last_record_time),
         last_record_checksum = coalesce(m.last_record_checksum, p.last_record_checksum),
         updated_at = clock_timestamp()
     from unnest(moves) m

@@ -175,6 +175,30 @@ def profile(found: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def contests(found: Sequence[Mapping[str, Any]]) -> Table:
+    """`tidemark identity contests`: a line for each claimant, the owner first."""
+    made = table("", "anonymous", "claimant", "", "since", "message")
+    for each in found:
+        for number, claimant in enumerate(each["claimants"]):
+            made.add_row(
+                cell(each["leaf"]) if not number else Text(),
+                cell(claimant["user"]),
+                Text("owner", style="green") if claimant["user"] == each["owner"] else Text(),
+                cell(claimant["at"]),
+                cell(claimant["message_id"]),
+            )
+    return made
+
+
+def acts(found: Sequence[Mapping[str, Any]]) -> Table:
+    """`tidemark identity acts`."""
+    made = table("", "when", "act", "anonymous", "user", "reason", "id")
+    for each in found:
+        when = Text(moment(each["acted_at"]))
+        made.add_row(when, *(cell(each[name]) for name in ("act", "leaf", "user_leaf", "reason", "act_id")))
+    return made
+
+
 def definitions(found: Sequence[Mapping[str, Any]]) -> Table:
     """`tidemark definitions list`."""
     made = table("", "scope", "name", "type", "choices", "source")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from operations.cli.data import demo, load, wait
+from operations.cli.identity import identity
 from operations.cli.run import config_option, data_dir_option
 from operations.cli.services import down, dsn, migrate, status, topics, up, worker
 from operations.cli.verification import verify
@@ -50,6 +51,7 @@ for each in (
     stats,
     verify,
     profile,
+    identity,
     quarantine,
     definitions,
     dsn,

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -211,6 +211,16 @@ def tell_json(value: object) -> None:
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a command's work to its end. Ctrl-C cancels it first."""
     return asyncio.run(work)
+
+
+def ask(told: Run, question: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Run a command's work on a connection to Postgres."""
+
+    async def work() -> Result:
+        async with told.connection() as connection:
+            return await question(connection)
+
+    return run(work())
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for machines.")

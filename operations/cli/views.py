@@ -2,30 +2,19 @@
 
 import base64
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, AttributeType
 from operations import show
-from operations.cli.run import FAILED, Run, as_json, command, err, out, run, tell_json
+from operations.cli.run import FAILED, Run, as_json, ask, command, err, out, tell_json
 from operations.stats import read_report
 from sinks.postgres import queries
 from sinks.postgres.database import Connection, Database
 from sinks.postgres.definitions import DefinitionStore
 
-Result = TypeVar("Result")
-
 _CHOICE_TYPES = frozenset({AttributeType.FIXED_CHOICE, AttributeType.MULTIPLE_CHOICE})
-
-
-def _ask(told: Run, question: Callable[[Connection], Awaitable[Result]]) -> Result:
-    async def work() -> Result:
-        async with told.connection() as connection:
-            return await question(connection)
-
-    return run(work())
 
 
 @click.command()
@@ -37,7 +26,7 @@ def stats(told: Run, *, as_json: bool) -> None:
     At rest, applied + duplicate + quarantined = read.
     """
     settings = told.with_both()
-    report = _ask(told, lambda connection: read_report(settings, connection))
+    report = ask(told, lambda connection: read_report(settings, connection))
     if as_json:
         tell_json(report.to_builtins())
     else:
@@ -66,7 +55,7 @@ def profile_show(told: Run, *, identifier: str, anonymous: bool, as_json: bool) 
         other = await queries.profile(connection, f"anon:{identifier}")
         return (other if anonymous else await queries.profile(connection, identifier)), other
 
-    found, other = _ask(told, find)
+    found, other = ask(told, find)
     if found is None:
         err.print(f"[bold red]tidemark:[/] nobody has the identifier {show.printable(identifier)!r}.", soft_wrap=True)
         return FAILED
@@ -89,7 +78,7 @@ def definitions() -> None:
 @command
 def definitions_list(told: Run, *, as_json: bool) -> None:
     """List every definition: those that messages made (auto) and those that were set (manual)."""
-    found = _ask(told, queries.definitions)
+    found = ask(told, queries.definitions)
     if as_json:
         tell_json(found)
     else:
@@ -136,7 +125,7 @@ def definitions_set(
         finally:
             await database.close()
 
-    _ask(told, change)
+    ask(told, change)
     chosen = f" of {', '.join(sorted(set(listed)))}" if listed else ""
     err.print(show.cell(f"{scope} {name} is {type_}{chosen}."), soft_wrap=True)
 
@@ -157,7 +146,7 @@ def quarantine_list(told: Run, *, reason: str | None, limit: int, as_json: bool)
     \b
     tidemark quarantine list --reason invalid_json --limit 5
     """  # noqa: D301
-    found = _ask(told, lambda connection: queries.quarantine_list(connection, reason, limit))
+    found = ask(told, lambda connection: queries.quarantine_list(connection, reason, limit))
     if as_json:
         tell_json([_plain(each) for each in found])
     else:
@@ -180,7 +169,7 @@ def quarantine_show(told: Run, *, topic: str, partition: int, offset: int, raw: 
     tidemark quarantine show segment 0 4711
     tidemark quarantine show segment 0 4711 --raw > message.json
     """  # noqa: D301
-    found = _ask(told, lambda connection: queries.quarantine_show(connection, topic, partition, offset))
+    found = ask(told, lambda connection: queries.quarantine_show(connection, topic, partition, offset))
     place = f"{show.printable(topic)}/{partition} at offset {offset}"
     if found is None:
         err.print(f"[bold red]tidemark:[/] {place} is not in the quarantine.", soft_wrap=True)

@@ -75,6 +75,7 @@ class Change:
 class Plan:
     """One cycle, decided, and how far its commit is."""
 
+    taken: list[tuple[Owned, list[LogRecord]]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     outgoing: list[Outgoing] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -142,17 +143,16 @@ class Stage:
         random, plan = self.random, Plan()
         pending = self.pending()
         chosen = [owned for owned in pending if random.random() < 0.7] or [random.choice(pending)]
-        taken: list[tuple[Owned, list[LogRecord]]] = []
         for owned in chosen:
             log = self.kafka.logs[owned.partition]
             count = 1 + int(random.random() ** self.appetite * (len(log) - owned.taken))
-            taken.append((owned, log[owned.taken : owned.taken + count]))
-            owned.taken += len(taken[-1][1])
-        self._decide(taken, plan)
+            plan.taken.append((owned, log[owned.taken : owned.taken + count]))
+            owned.taken += count
+        self._decide(plan)
         self.plans.append(plan)
         return plan
 
-    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
+    def _decide(self, plan: Plan) -> None:
         raise NotImplementedError
 
     def advance(self) -> str:
@@ -218,8 +218,8 @@ class Stage:
 class LeafStage(Stage):
     """The leaves topic, with the real decisions (`LeafHandler.decide`)."""
 
-    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
-        items = [(owned, [leaf_cycle.read_item(record, RULES) for record in records]) for owned, records in taken]
+    def _decide(self, plan: Plan) -> None:
+        items = [(owned, [leaf_cycle.read_item(record, RULES) for record in records]) for owned, records in plan.taken]
         new: set[tuple[str, str]] = set()
         for _, of_partition in items:
             for item in of_partition:
@@ -300,9 +300,9 @@ class LeafStage(Stage):
 class CompanyStage(Stage):
     """The companies topic (`CompanyHandler.decide`)."""
 
-    def _decide(self, taken: list[tuple[Owned, list[LogRecord]]], plan: Plan) -> None:
+    def _decide(self, plan: Plan) -> None:
         plan.batch.definitions_version = self.definitions.version
-        for owned, records in taken:
+        for owned, records in plan.taken:
             kept: dict[bytes, state.CompanyRecord] = {}
             names: dict[bytes, str] = {}
             for record in records:

@@ -24,6 +24,7 @@ from tests.messages import KAFKA_MS, RULES
 from tests.simulation.kafka import Kafka, Partition, ProducerFencedError
 from tests.simulation.postgres import FencedError, Postgres
 from tests.simulation.stages import CompanyStage, LeafStage, Stage
+from tests.simulation.telling import told_plan, told_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,6 +138,8 @@ class World:
         """Some workers are slow."""
         self.is_told = is_told
         self.events: list[str] = []
+        if is_told:
+            self.events += [told_source(record) for records in scenario.sources for record in records]
 
     def run(self) -> None:
         """Let things happen until nothing is left to do."""
@@ -190,8 +193,7 @@ class World:
     def _decide(self, stage: Stage) -> None:
         plan = stage.decide()
         if self.is_told:
-            moves = ", ".join(f"{move.partition}: {move.from_offset}-{move.to_offset}" for move in plan.batch.progress)
-            self._tell(f"{stage.name} decides {moves}; sends {len(plan.outgoing)}")
+            self._tell(f"{stage.name} decides on {told_plan(plan)}")
 
     def _go_on(self, number: int) -> None:
         """One stage goes on with a commit, or ends where it finds out that it was replaced."""
@@ -221,7 +223,7 @@ class World:
             self.kafka.append(records.popleft())
         if not records:
             del self.late[index]
-        self._tell("records of the dead arrive")
+        self._tell("some of what the dead have sent arrives")
 
     def _assign(self) -> None:
         """Somebody takes over a partition that nobody has."""
@@ -235,17 +237,20 @@ class World:
             return
         owned = stage.take_over(partition)
         self.owners[partition] = number
-        self._tell(f"{stage.name} takes {partition} over, S {owned.applied}, P {owned.committed}")
+        self._tell(
+            f"{stage.name} takes {partition} over, {'ahead in state: ' if owned.applied > owned.committed else ''}"
+            f"S {owned.applied}, P {owned.committed}"
+        )
 
     def _break_something(self) -> None:
         random = self.random
         drawn = random.random()
-        if drawn < 0.2:
+        if drawn < 0.15:
             router = random.choice(self.routers)
             self._lose(router.sends)
             router.take_over()
             self._tell(f"router {router.partition[1]} dies")
-        elif drawn < 0.7:
+        elif drawn < 0.55:
             self._end(int(random.random() * len(self.stages)))
         elif drawn < 0.85:
             # The older owner goes on, as one whose session has timed out would, until it meets a fence.

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from operations.cli.data import demo, load, wait
+from operations.cli.explanation import explain
 from operations.cli.identity import identity
 from operations.cli.run import config_option, data_dir_option
 from operations.cli.services import down, dsn, migrate, status, topics, up, worker
@@ -60,3 +61,4 @@ for each in (
     worker,
 ):
     tidemark.add_command(each)
+profile.add_command(explain)

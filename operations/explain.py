@@ -1,0 +1,97 @@
+"""Reading what explains a profile: Postgres says which leaves there are, the changelog what each of them holds.
+
+Workers keep state in stores that nobody else may open; the compacted changelog has the same records.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Final
+
+from aiokafka import TopicPartition
+
+from contracts.errors import ServiceError
+from contracts.settings import Settings
+from operations.explanation import Explanation, explain, needed_keys
+from sinks.postgres import queries
+from sinks.postgres.database import Connection, Database
+from sinks.postgres.definitions import DefinitionStore
+from sinks.postgres.standing import claims_of
+from streams.engine.cluster import Cluster, bounds, partition_counts
+from streams.engine.context import partition_of
+from tables.leaves import Record, decode, leaf_of
+
+POLL_MS: Final = 200
+"""How long one round waits for records."""
+
+POLL_RECORDS_MAX: Final = 20_000
+"""Looked at between two reports of progress."""
+
+FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Reading is bound by bytes, so a fetch is large."""
+
+OnRead = Callable[[int, int], None]
+"""Told how many offsets of the changelog have been passed, and how many there are."""
+
+
+async def explain_profile(
+    settings: Settings, connection: Connection, identifier: str, on_read: OnRead = lambda _read, _total: None
+) -> Explanation | None:
+    """Explain the profile of a userId, an anonymousId or a leaf; None where nobody has this identifier.
+
+    Reads the changelog's partitions of the profile's leaves from their beginnings. Raises ServiceError when there is no
+    changelog.
+    """
+    found = await queries.profile(connection, identifier)
+    if found is None:
+        return None
+    root, leaves = found["profile_id"], found["leaves"]
+    others = [leaf for leaf in await claims_of(connection, root) if leaf not in leaves]
+    database = Database(settings.dsn, settings.schema, application="tidemark-cli")
+    try:
+        definitions = await DefinitionStore(database).load()
+    finally:
+        await database.close()
+    state = await read_state(settings, needed_keys(root, leaves, others), on_read)
+    return explain(root, leaves, others, state, definitions)
+
+
+async def read_state(
+    settings: Settings, keys: Collection[bytes], on_read: OnRead = lambda _read, _total: None
+) -> dict[bytes, Record]:
+    """Return the records of the leaves table that stand under these keys, as the committed changelog has them."""
+    cluster, topic = Cluster(settings), settings.leaves_changelog
+    admin = cluster.admin()
+    await admin.start()
+    try:
+        counts = await partition_counts(admin, [topic])
+    finally:
+        await admin.close()
+    if topic not in counts:
+        raise ServiceError(
+            f"expected topic {topic} to exist; it does not. See that app_version is that of the workers."
+        )
+    numbers = {partition_of(leaf_of(key).encode(), counts[topic]) for key in keys}
+    consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
+    await consumer.start()
+    raw: dict[bytes, bytes] = {}
+    try:
+        partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        limits = await bounds(consumer, partitions)
+        consumer.assign(partitions)
+        for partition in partitions:
+            consumer.seek(partition, limits[partition].start)
+        total = sum(limit.end - limit.start for limit in limits.values())
+        while True:
+            left = sum([max(0, limits[each].end - await consumer.position(each)) for each in partitions])
+            on_read(total - left, total)
+            if not left:
+                break
+            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                for record in records:
+                    if record.key in keys:
+                        if record.value is None:
+                            raw.pop(record.key, None)
+                        else:
+                            raw[record.key] = record.value
+    finally:
+        await consumer.stop()
+    return {key: decode(key, value) for key, value in raw.items()}

@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from contracts import records as state
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
 from streams.engine.context import now_ms
-from streams.engine.ownership import (
-    OwnedState,
-    fence_and_restore,
-    internal_start,
-    note_remade,
-    topic_bounds,
-)
+from streams.engine.ownership import OwnedState, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
 from tables import companies
-from tables.positions import APPLIED, decode_position, encode_position
+from tables.positions import APPLIED, encode_position
 from tables.store import PartitionStore
 
 if TYPE_CHECKING:
@@ -40,23 +33,11 @@ REMADE_COMPANIES_MAX: Final = 5000
 
 
 @dataclass(slots=True)
-class CompanyPartition(OwnedState):
-    """A partition of the companies topic."""
-
-    definitions_version: int = field(kw_only=True)
-    """Version of the definitions that every company in Postgres was made with at least."""
-    remade_to: bytes | None = None
-    """Key of the last company that was made again, while that goes on."""
-    remade_as: int = 0
-    """Version of the definitions with which that began: rows made since are of this one or a newer one."""
-
-
-@dataclass(slots=True)
 class CompanyPlan:
     """What one cycle decided."""
 
     decided_ms: int
-    changes: list[tuple[CompanyPartition, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
+    changes: list[tuple[OwnedState, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
     """Partition, records by company, and S."""
     batch: Batch = field(default_factory=Batch)
 
@@ -70,7 +51,7 @@ class CompanyHandler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._writer = context.writer("company")
-        self._owned: dict[Partition, CompanyPartition] = {}
+        self._owned: dict[Partition, OwnedState] = {}
         self._under_way: list[CompanyPlan] = []
         """Plans whose changes the stores do not hold yet, the oldest first."""
 
@@ -82,32 +63,14 @@ class CompanyHandler:
         def restore_companies(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
             return [(companies.FAMILY, [(record.key, record.value) for record in records])]
 
-        try:
-            changelogs = {settings.companies_changelog: restore_companies}
-            taken, producer = await fence_and_restore(context, partition, store, changelogs)
-            await context.definitions.at_least(taken.definitions_version)
-            limits = await topic_bounds(context.cluster, partition)
-            applied = decode_position(store.get_many(companies.FAMILY, [APPLIED])[0])
-            owned = CompanyPartition(
-                partition,
-                taken.epoch,
-                internal_start(partition, limits, "committed", taken.next_offset),
-                store,
-                producer,
-                internal_start(partition, limits, "applied", applied),
-                definitions_version=taken.definitions_version,
-            )
-        except BaseException:
-            store.close()
-            raise
+        changelogs = {settings.companies_changelog: restore_companies}
+        owned = await take_over_state(context, partition, store, companies.FAMILY, changelogs)
         self._owned[partition] = owned
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:
         """Close the store and the producer."""
-        owned = self._owned.pop(partition)
-        await owned.producer.stop()
-        owned.store.close()
+        await self._owned.pop(partition).close()
 
     def passed_over(self, partition: Partition, position: int) -> None:
         """Nothing: no transaction writes this topic."""
@@ -148,7 +111,7 @@ class CompanyHandler:
         self._under_way.append(plan)
         return plan
 
-    def _load(self, owned: CompanyPartition, names: set[str]) -> dict[str, state.CompanyRecord]:
+    def _load(self, owned: OwnedState, names: set[str]) -> dict[str, state.CompanyRecord]:
         """Records of these companies: from the cycles under way, and else from the store."""
         kept: dict[str, state.CompanyRecord] = {}
         for plan in self._under_way:
@@ -164,17 +127,25 @@ class CompanyHandler:
         )
         return kept
 
-    def _remake(self, owned: CompanyPartition, definitions: Definitions, plan: CompanyPlan) -> None:
+    def _remake(self, owned: OwnedState, definitions: Definitions, plan: CompanyPlan) -> None:
         """Make the next companies of a partition again, under definitions that were changed by hand."""
         first, end = companies.PREFIXES
         start = first if owned.remade_to is None else owned.remade_to + b"\0"
-        keys = list(islice(owned.store.keys(companies.FAMILY, start, end), REMADE_COMPANIES_MAX))
+        keys = next_to_remake(
+            owned,
+            plan.batch,
+            definitions,
+            owned.store.keys(companies.FAMILY, start, end),
+            (
+                companies.company_key(name)
+                for under_way in [*self._under_way, plan]
+                for of, changes, _ in under_way.changes
+                if of is owned
+                for name in changes
+            ),
+            at_most=REMADE_COMPANIES_MAX,
+        )
         names = set(map(companies.company_of, keys))
-        if owned.remade_to is None:
-            # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
-            owned.remade_as = definitions.version
-            for under_way in [*self._under_way, plan]:
-                names.update(name for of, changes, _ in under_way.changes if of is owned for name in changes)
         kept = self._load(owned, names)
         for of, changes, _ in plan.changes:
             if of is owned:
@@ -182,10 +153,6 @@ class CompanyHandler:
         plan.batch.companies.extend(
             (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
         )
-        owned.remade_to = keys[-1] if len(keys) == REMADE_COMPANIES_MAX else None
-        if owned.remade_to is None:
-            owned.definitions_version = owned.remade_as
-            note_remade(plan.batch, owned, owned.remade_as)
 
     async def commit(self, plan: CompanyPlan) -> None:
         """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
@@ -200,7 +167,7 @@ class CompanyHandler:
         self._under_way.remove(plan)
 
     async def _log_changes(
-        self, owned: CompanyPartition, kept: Mapping[str, state.CompanyRecord], applied: int, decided_ms: int
+        self, owned: OwnedState, kept: Mapping[str, state.CompanyRecord], applied: int, decided_ms: int
     ) -> tuple[Pairs, dict[str, int]]:
         topic = self._context.settings.companies_changelog
         pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]

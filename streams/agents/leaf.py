@@ -10,7 +10,6 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from contracts import records as state
@@ -19,16 +18,10 @@ from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Read, load, load_whole, profile_row, read_item
 from streams.agents.refused_rows import account_for
 from streams.engine.context import now_ms
-from streams.engine.ownership import (
-    OwnedState,
-    fence_and_restore,
-    internal_start,
-    note_remade,
-    topic_bounds,
-)
+from streams.engine.ownership import OwnedState, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
 from tables import leaves
-from tables.positions import APPLIED, decode_position, encode_position
+from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries, unpack_entries
 from tables.store import PartitionStore
 
@@ -52,27 +45,12 @@ REMADE_PROFILES_MAX: Final = 5000
 
 
 @dataclass(slots=True)
-class LeafPartition(OwnedState):
-    """A partition of the leaves topic, with what its counting goes by."""
-
-    seen: SeenMessages = field(kw_only=True)
-    highs: dict[str, int] = field(kw_only=True)
-    """Greatest offset of each source partition met so far: a lower one is the router's repetition."""
-    definitions_version: int = field(kw_only=True)
-    """Version of the definitions that every profile in Postgres was made with at least."""
-    remade_to: bytes | None = None
-    """Key of the last profile that was made again, while that goes on."""
-    remade_as: int = 0
-    """Version of the definitions with which that began: rows made since are of this one or a newer one."""
-
-
-@dataclass(slots=True)
 class LeafPlan:
     """What one cycle decided."""
 
     decided_ms: int
     outgoing: list[Outgoing] = field(default_factory=list)
-    changes: list[tuple[LeafPartition, Changes]] = field(default_factory=list)
+    changes: list[tuple[OwnedState, Changes]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     items: dict[Partition, list[Item]] = field(default_factory=dict)
 
@@ -83,7 +61,8 @@ class LeafHandler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._writer = context.writer("leaf")
-        self._owned: dict[Partition, LeafPartition] = {}
+        self._owned: dict[Partition, OwnedState] = {}
+        self._seen: dict[Partition, SeenMessages] = {}
         self._under_way: list[LeafPlan] = []
         """Plans whose changes the stores do not hold yet, the oldest first."""
 
@@ -102,34 +81,15 @@ class LeafHandler:
             )
             return table.restored(entries, now_ms())
 
-        try:
-            changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
-            taken, producer = await fence_and_restore(context, partition, store, changelogs)
-            await context.definitions.at_least(taken.definitions_version)
-            limits = await topic_bounds(context.cluster, partition)
-            applied = decode_position(store.get_many(leaves.FAMILY, [APPLIED])[0])
-            owned = LeafPartition(
-                partition,
-                taken.epoch,
-                internal_start(partition, limits, "committed", taken.next_offset),
-                store,
-                producer,
-                internal_start(partition, limits, "applied", applied),
-                seen=table,
-                highs=dict(taken.source_highs),
-                definitions_version=taken.definitions_version,
-            )
-        except BaseException:
-            store.close()
-            raise
-        self._owned[partition] = owned
+        changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
+        owned = await take_over_state(context, partition, store, leaves.FAMILY, changelogs)
+        self._owned[partition], self._seen[partition] = owned, table
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:
         """Close the store and the producer."""
-        owned = self._owned.pop(partition)
-        await owned.producer.stop()
-        owned.store.close()
+        del self._seen[partition]
+        await self._owned.pop(partition).close()
 
     def passed_over(self, partition: Partition, position: int) -> None:
         """Nothing: no transaction writes this topic."""
@@ -170,9 +130,9 @@ class LeafHandler:
         return await self._context.definitions.ensure(new) if new else current
 
     async def _decide_partition(
-        self, owned: LeafPartition, items: Sequence[Item], definitions: Definitions, plan: LeafPlan
+        self, owned: OwnedState, items: Sequence[Item], definitions: Definitions, plan: LeafPlan
     ) -> None:
-        owned.seen.rotate(plan.decided_ms)
+        self._seen[owned.partition].rotate(plan.decided_ms)
         to_offset = items[-1].record.offset + 1
         cycle = LeafCycle(
             self._context.settings,
@@ -206,7 +166,7 @@ class LeafHandler:
         owned.applied, owned.committed = cycle.changes.applied, committed
         plan.changes.append((owned, cycle.changes))
 
-    def _reader(self, owned: LeafPartition, plans: Sequence[LeafPlan]) -> Read:
+    def _reader(self, owned: OwnedState, plans: Sequence[LeafPlan]) -> Read:
         """Reads a partition's records: from cycles that the store does not hold yet, the newest first, or from it."""
         unstored = [changes.records for plan in reversed(plans) for of, changes in plan.changes if of is owned]
 
@@ -227,7 +187,7 @@ class LeafHandler:
 
         return read
 
-    def _find_seen(self, owned: LeafPartition, keys: Sequence[bytes]) -> dict[bytes, int]:
+    def _find_seen(self, owned: OwnedState, keys: Sequence[bytes]) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for plan in self._under_way:
             for of, changes in plan.changes:
@@ -235,39 +195,39 @@ class LeafHandler:
                     found.update((key, changes.seen[key]) for key in keys if key in changes.seen)
         rest = [key for key in keys if key not in found]
         found.update(
-            (key, offset) for key, offset in zip(rest, owned.seen.find(rest), strict=True) if offset is not None
+            (key, offset)
+            for key, offset in zip(rest, self._seen[owned.partition].find(rest), strict=True)
+            if offset is not None
         )
         return found
 
-    def _remake(self, owned: LeafPartition, definitions: Definitions, plan: LeafPlan) -> None:
+    def _remake(self, owned: OwnedState, definitions: Definitions, plan: LeafPlan) -> None:
         """Make the next profiles of a partition again, under definitions that were changed by hand."""
-        begins = owned.remade_to is None
         first, end = leaves.FIELDS_PREFIXES
         start = first if owned.remade_to is None else owned.remade_to + b"\0"
-        keys = list(islice(owned.store.keys(leaves.FAMILY, start, end), REMADE_PROFILES_MAX))
-        names = set(map(leaves.leaf_of, keys))
         plans = [*self._under_way, plan]
-        if begins:
-            # What the store does not hold yet was decided under the older definitions, and would be missed by the scan.
-            owned.remade_as = definitions.version
-            names.update(
-                leaves.leaf_of(key)
+        keys = next_to_remake(
+            owned,
+            plan.batch,
+            definitions,
+            owned.store.keys(leaves.FAMILY, start, end),
+            (
+                key
                 for under_way in plans
                 for of, changes in under_way.changes
                 if of is owned
                 for key in changes.records
                 if first <= key < end
-            )
+            ),
+            at_most=REMADE_PROFILES_MAX,
+        )
+        names = set(map(leaves.leaf_of, keys))
         known = load_whole(names, self._reader(owned, plans))
         plan.batch.profiles.extend(
             (row, owned.committed)
             for leaf in sorted(names)
             if (row := profile_row(leaf, known, definitions)) is not None
         )
-        owned.remade_to = keys[-1] if len(keys) == REMADE_PROFILES_MAX else None
-        if owned.remade_to is None:
-            owned.definitions_version = owned.remade_as
-            note_remade(plan.batch, owned, owned.remade_as)
 
     async def commit(self, plan: LeafPlan) -> None:
         """Make a cycle so.
@@ -288,7 +248,7 @@ class LeafHandler:
         self._under_way.remove(plan)
 
     async def _log_changes(
-        self, owned: LeafPartition, changes: Changes, decided_ms: int
+        self, owned: OwnedState, changes: Changes, decided_ms: int
     ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
         """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
         settings, number = self._context.settings, owned.partition.partition
@@ -301,5 +261,8 @@ class LeafHandler:
                 Outgoing(settings.seen_changelog, number, b"", pack_entries(entries), decided_ms),
             ]
         )
-        stored: list[tuple[str, Pairs]] = [(leaves.FAMILY, pairs), (owned.seen.family(decided_ms), [*entries])]
+        stored: list[tuple[str, Pairs]] = [
+            (leaves.FAMILY, pairs),
+            (self._seen[owned.partition].family(decided_ms), [*entries]),
+        ]
         return stored, {topic: offset for (topic, _), offset in positions.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
@@ -19,11 +20,12 @@ from sinks.postgres.batch import Batch, Move
 from streams.engine.cluster import bounds
 from streams.engine.producer import BatchProducer
 from streams.engine.restorer import restore
+from tables.positions import APPLIED, decode_position
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from sinks.postgres.progress import Progress
+    from contracts.definitions import Definitions
     from streams.engine.batches import Partition
     from streams.engine.cluster import Bounds, Cluster
     from streams.engine.context import Context
@@ -52,30 +54,85 @@ class OwnedState(Owned):
     producer: BatchProducer
     applied: int
     """S, as far as cycles have been decided."""
+    definitions_version: int
+    """Version of the definitions that every row in Postgres was made with at least."""
+    highs: dict[str, int]
+    """Greatest offset of each source partition met so far: a lower one is the router's repetition."""
+    remade_to: bytes | None = None
+    """Key of the last record whose row was made again, while that goes on."""
+    remade_as: int = 0
+    """Version of the definitions with which that began: rows made since are of this one or a newer one."""
+
+    async def close(self) -> None:
+        """Let go of the producer and the store."""
+        await self.producer.stop()
+        self.store.close()
 
 
-async def fence_and_restore(
-    context: Context, partition: Partition, store: PartitionStore, changelogs: Mapping[str, Restored]
-) -> tuple[Progress, BatchProducer]:
-    """Take a partition with state over; returns what Postgres says of it, and the only producer of its changelogs.
+async def take_over_state(
+    context: Context, partition: Partition, store: PartitionStore, family: str, changelogs: Mapping[str, Restored]
+) -> OwnedState:
+    """Take a partition with state over; `family` of its store holds the position S. Closes the store where it fails.
 
     (i) Start the transactional producer, after which the broker refuses the older owner's changelog, and take the
     epoch in Postgres, after which its rows are refused; (ii) only then read the changelogs' ends, which no longer
-    move, and restore the store up to them.
+    move, and restore the store up to them; (iii) check that S and P lie within the topic.
     """
-    transactional_id = f"{partition.topic}-{partition.partition}"
-    producer = BatchProducer(context.cluster, transactional_id=transactional_id)
-    await producer.start()
+    producer = BatchProducer(context.cluster, transactional_id=f"{partition.topic}-{partition.partition}")
+    try:
+        await producer.start()
+    except BaseException:
+        store.close()
+        raise
     try:
         taken = await context.take(partition)
         await restore(context.cluster, store, partition.partition, changelogs)
+        await context.definitions.at_least(taken.definitions_version)
+        limits = await topic_bounds(context.cluster, partition)
+        return OwnedState(
+            partition,
+            taken.epoch,
+            internal_start(partition, limits, "committed", taken.next_offset),
+            store,
+            producer,
+            internal_start(partition, limits, "applied", decode_position(store.get_many(family, [APPLIED])[0])),
+            taken.definitions_version,
+            dict(taken.source_highs),
+        )
     except BaseException:
         await producer.stop()
+        store.close()
         raise
-    return taken, producer
 
 
-def note_remade(batch: Batch, owned: Owned, definitions_version: int) -> None:
+def next_to_remake(
+    owned: OwnedState,
+    batch: Batch,
+    definitions: Definitions,
+    stored: Iterator[bytes],
+    unstored: Iterable[bytes],
+    *,
+    at_most: int,
+) -> set[bytes]:
+    """Keys of the next records whose rows are to be made again, because a definition was changed by hand.
+
+    `stored` are the store's keys from `owned.remade_to` on, `unstored` those of the cycles that it does not hold yet:
+    decided under the older definitions, they would be missed. With the last of them, `batch` lets progress say so.
+    """
+    begins = owned.remade_to is None
+    keys = list(islice(stored, at_most))
+    found = set(keys)
+    if begins:
+        owned.remade_as = definitions.version
+        found.update(unstored)
+    owned.remade_to = keys[-1] if len(keys) == at_most else None
+    if owned.remade_to is None:
+        owned.definitions_version = owned.remade_as
+        _note_remade(batch, owned, owned.remade_as)
+    return found
+
+
+def _note_remade(batch: Batch, owned: Owned, definitions_version: int) -> None:
     """Let progress say that all rows of a partition are made with this version of the definitions."""
     for index, move in enumerate(batch.progress):
         if move.key == owned.partition:

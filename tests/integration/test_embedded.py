@@ -198,6 +198,19 @@ async def test_root_keeps_data_that_the_account_cannot_reach_elsewhere(
     assert (hidden / "data" / "postgres").is_symlink()
     assert (hidden / "data" / "postgres").resolve().parent == shared
     assert hidden.stat().st_mode & 0o777 == 0o700
+    account.remove_home(hidden / "data")
+    assert not (hidden / "data" / "postgres").is_symlink()
+    assert list(shared.glob("data-*")) == []
+
+
+def test_of_a_link_that_somebody_else_made_nothing_but_the_link_is_removed(tmp_path: Path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "postgres").symlink_to(tmp_path / "precious")
+    account.remove_home(tmp_path / "data")
+    assert (tmp_path / "precious").is_dir()
+    assert list((tmp_path / "data").iterdir()) == []
+    account.remove_home(tmp_path / "data")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run Postgres under another account")

@@ -72,7 +72,7 @@ async def until_attribute(running: Pipeline, table: str, name: str, value: objec
 
 
 async def until_equal(running: Pipeline, definitions: Definitions, *tables: str) -> None:
-    expected = recompute(await running.source_records(), definitions=definitions, claims=False)
+    expected = recompute(await running.source_records(), definitions=definitions, claims=True)
     found: list[str] = []
 
     async def is_equal() -> bool:

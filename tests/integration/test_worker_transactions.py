@@ -66,7 +66,7 @@ async def test_transactions_committed_and_aborted(settings: Settings) -> None:
                 running.start("b")
         await producer.stop()
         await running.wait(WAIT_S)
-        expected = recompute(await committed(running), claims=False)
+        expected = recompute(await committed(running), claims=True)
         assert expected.read == len(values)
         assert differences(expected, await running.tables()) == []
         stats = await running.stats()

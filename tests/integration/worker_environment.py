@@ -40,7 +40,7 @@ async def until_applied(running: Pipeline, count: int) -> None:
 async def settled(running: Pipeline, definitions: Definitions | None = None) -> Tables:
     """Wait until all has arrived, and compare every table and every counter with the recomputation."""
     await running.wait(WAIT_S)
-    expected = recompute(await running.source_records(), definitions=definitions, claims=False)
+    expected = recompute(await running.source_records(), definitions=definitions, claims=True)
     assert differences(expected, await running.tables()) == []
     stats = await running.stats()
     assert (stats.read, stats.applied, stats.duplicate, stats.quarantined, stats.in_flight) == (

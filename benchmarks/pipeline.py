@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from rich.table import Table
 from contracts.settings import Settings
 from examples.generate import generate
 from operations.cli.services import prepare
+from operations.embedded.account import remove_home
 from operations.supervisor import Supervisor, supervised
+from operations.wait import Arrival, wait_until_arrived
 from streams.engine.cluster import Cluster
 from streams.engine.producer import BatchProducer, Outgoing
 
@@ -38,7 +41,8 @@ STANDSTILL_S = 60.0
 RUN_SIZE = 20_000
 
 COUNTS = """
-select coalesce(sum(read), 0)::bigint, coalesce(sum(applied), 0)::bigint, coalesce(sum(duplicate), 0)::bigint
+select coalesce(sum(read), 0)::bigint, coalesce(sum(applied), 0)::bigint, coalesce(sum(duplicate), 0)::bigint,
+    coalesce(sum(next_offset), 0)::bigint
 from progress
 """
 ROWS = """
@@ -129,7 +133,8 @@ async def measure(
     for number in range(1, workers + 1):
         supervisor.add(f"w{number}")
     began = last = time.monotonic()
-    before: tuple[int, ...] = (0, 0, 0)
+    before: tuple[int, ...] = (0, 0, 0, 0)
+    arriving: asyncio.Task[Arrival] | None = None
     machine = machine_cpu_s()
     peak = 0.0
     try:
@@ -142,10 +147,15 @@ async def measure(
                 last, before = time.monotonic(), now
             processes = worker_processes(supervisor)
             peak = max([peak, *(process.memory_info().rss / 2**20 for process in processes)])
-            if now[0] == messages and now[1] + now[2] == messages:
+            if arriving is None and now[0] == messages and now[1] + now[2] == messages:
+                # What messages led to, claims and contributions, is still on its way.
+                arriving = asyncio.create_task(wait_until_arrived(settings, timeout_s=STANDSTILL_S))
+            if arriving is not None and arriving.done():
+                if missing := arriving.result().missing:
+                    raise SystemExit(f"not arrived within {STANDSTILL_S:.0f} s: {'; '.join(map(str, missing))}")
                 break
             if time.monotonic() - last > STANDSTILL_S:
-                raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now}")
+                raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now[:3]}")
         busy = (machine_cpu_s() - machine) / messages * 1e6
         cpu = sum(sum(process.cpu_times()[:2]) for process in worker_processes(supervisor))
         views, occurrences, counted = await connection.fetchrow(ROWS)
@@ -156,13 +166,23 @@ async def measure(
     return Result(f"tidemark, {workers} worker(s)", messages / (last - began), cpu / messages * 1e6, busy, peak)
 
 
+@contextmanager
+def temporary_data_dir() -> Iterator[Path]:
+    """A data directory that is gone at the end, with what root's Postgres keeps elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name:
+        try:
+            yield Path(name)
+        finally:
+            remove_home(Path(name))
+
+
 async def run(messages: int, users: int, workers: Sequence[int], *, limits: bool, console: Console) -> list[Result]:
     """Every measurement, each on fresh services."""
     results = []
     for number in workers:
-        with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as directory:
+        with temporary_data_dir() as directory:
             told = Settings(log_level="WARNING")
-            async with supervised(told, Path(directory), 0, prepare=prepare) as supervisor:
+            async with supervised(told, directory, 0, prepare=prepare) as supervisor:
                 settings = supervisor.settings
                 console.print(f"loading {messages} messages of {users} users")
                 kinds = await load(settings, generate(SEED, messages, profile="load", users=users))

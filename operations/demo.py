@@ -15,6 +15,7 @@ from rich.console import Console
 
 from contracts.errors import ServiceError, SettingError
 from contracts.settings import Settings
+from operations.embedded.account import remove_home
 from operations.load import load
 from operations.processes import log_tail
 from operations.runstate import read_status
@@ -90,6 +91,7 @@ def empty_demo_dir(data_dir: Path) -> None:
                 "Name another --data-dir",
             )
         stop_running(data_dir)
+        remove_home(data_dir)
         for path in data_dir.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

@@ -123,6 +123,21 @@ def server_home(data_dir: Path, account: Account | None) -> Path:
     return place
 
 
+def remove_home(data_dir: Path) -> None:
+    """Remove the server's files, wherever they lie, before their data directory is removed itself.
+
+    The server has to be stopped. Of what a link points to, only what `server_home` made is removed.
+    """
+    home = data_dir / "postgres"
+    if not home.is_symlink():
+        shutil.rmtree(home, ignore_errors=True)
+        return
+    place = home.resolve()
+    if place.parent == _SHARED.resolve():
+        shutil.rmtree(place, ignore_errors=True)
+    home.unlink()
+
+
 def _make_shared(account: Account) -> None:
     if not _SHARED.exists():
         _SHARED.mkdir(parents=True)

@@ -227,6 +227,14 @@ async def test_equal_tables_have_equal_digests_whatever_made_them(sink: Sink):
         assert total_digest(before) == total_digest(await digests(sink.connection))
 
 
+async def test_a_digest_is_what_the_document_says(sink: Sink):
+    await a_profile_with_two_leaves(sink)
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    documented = document.split("```sql\n", 1)[1].split("```", 1)[0]
+    async with sink.connection.transaction(isolation="repeatable_read", readonly=True):
+        assert await sink.connection.fetchval(documented) == (await digests(sink.connection))["identities"].sha256
+
+
 @pytest.mark.parametrize(
     ("table", "change"),
     [

@@ -11,7 +11,6 @@ import asyncio
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pipeline import temporary_data_dir
 from operations.embedded.postgres import start_postgres, stop_postgres
 from sinks.postgres.database import Connection, Database, fetch
 from sinks.postgres.migration import migrate
@@ -166,10 +166,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the results to")
     told = parser.parse_args()
     console = Console(soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as directory:
-        home = Path(directory)
-        # For root, Postgres runs under another account, which has to get in.
-        home.chmod(0o755)
+    with temporary_data_dir() as home:
         state, process = start_postgres(home, None)
         try:
             results = asyncio.run(run(state.dsn(), told, console))

@@ -1,6 +1,6 @@
 """Tables and lines for people. What came in a message is shown with its control characters made visible."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -175,28 +175,27 @@ def profile(found: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def contests(found: Sequence[Mapping[str, Any]]) -> Table:
-    """`tidemark identity contests`: a line for each claimant, the owner first."""
-    made = table("", "anonymous", "claimant", "", "since", "message")
+def contests(found: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """`tidemark identity contests`, in lines: identifiers are to be copied, so none of them is folded."""
     for each in found:
-        for number, claimant in enumerate(each["claimants"]):
-            made.add_row(
-                cell(each["leaf"]) if not number else Text(),
-                cell(claimant["user"]),
-                Text("owner", style="green") if claimant["user"] == each["owner"] else Text(),
-                cell(claimant["at"]),
-                cell(claimant["message_id"]),
+        yield Text(printable(each["leaf"]), style="bold")
+        for claimant in each["claimants"]:
+            is_owner = claimant["user"] == each["owner"]
+            yield Text.assemble(
+                f"  {printable(claimant['user'])}",
+                ("  owner" if is_owner else "", "green"),
+                (f"  since {claimant['at']}, by {printable(claimant['message_id'])}", "dim"),
             )
-    return made
 
 
-def acts(found: Sequence[Mapping[str, Any]]) -> Table:
-    """`tidemark identity acts`."""
-    made = table("", "when", "act", "anonymous", "user", "reason", "id")
+def acts(found: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    """`tidemark identity acts`, in lines."""
     for each in found:
-        when = Text(moment(each["acted_at"]))
-        made.add_row(when, *(cell(each[name]) for name in ("act", "leaf", "user_leaf", "reason", "act_id")))
-    return made
+        what = f"{each['act']} {each['leaf']} {'from' if each['act'] == 'unclaim' else 'to'} {each['user_leaf']}"
+        yield Text.assemble(
+            f"{moment(each['acted_at'])}  {printable(what)}: {printable(each['reason'])}",
+            (f"  {printable(each['act_id'])}", "dim"),
+        )
 
 
 def definitions(found: Sequence[Mapping[str, Any]]) -> Table:

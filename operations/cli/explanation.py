@@ -109,24 +109,28 @@ def _member(root: str, member: Member) -> str:
 
 
 def _field(field: Field) -> Iterator[Text]:
-    kind = f"attribute, {field.type}" if field.is_attribute else "field"
+    kind = f"  attribute, {field.type}" if field.is_attribute else ""
     if field.set_by is None:
         shown = "nothing"
     elif field.set_by.value is None:
         shown = "removed"
     else:
         shown = msgspec.json.encode(field.value).decode()
-    head = Text.assemble("  ", (printable(field.name), "bold"), " = ", printable(shown), (f"  {kind}", "dim"))
+    head = Text.assemble("  ", (printable(field.name), "bold"), " = ", printable(shown), (kind, "dim"))
     yield head
     if field.set_by is not None:
-        yield _indented("set by", _said(field.set_by), 6)
+        is_as_sent = field.set_by.value == field.value and type(field.set_by.value) is type(field.value)
+        yield _indented("set by", _where(field.set_by) if is_as_sent else _said(field.set_by), 6)
     for each in field.ignored:
         yield _indented("ignored", f"{each.why}: {_said(each.said)}", 6)
 
 
+def _where(said: Said) -> str:
+    return f"{said.message_id}, {iso_text(said.at)}, {said.source}, of {said.leaf}"
+
+
 def _said(said: Said) -> str:
-    sent = msgspec.json.encode(raw_json(said.value)).decode()
-    return f"{said.message_id}, {iso_text(said.at)}, {said.source}, of {said.leaf}, sent {sent}"
+    return f"{_where(said)}, sent {msgspec.json.encode(raw_json(said.value)).decode()}"
 
 
 def _lost(lost: Lost) -> Text:

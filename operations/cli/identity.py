@@ -33,8 +33,10 @@ def contests(told: Run, *, limit: int, as_json: bool) -> None:
     found = ask(told, lambda connection: queries.contests(connection, limit))
     if as_json:
         tell_json([{**each, "since": iso_text(each["since"])} for each in found])
-    else:
-        out.print(show.contests(found))
+    elif not found:
+        err.print("Nobody contests anybody.")
+    for line in () if as_json else show.contests(found):
+        out.print(line, soft_wrap=True)
 
 
 @identity.command("unclaim")
@@ -125,5 +127,7 @@ def acts(told: Run, *, limit: int, as_json: bool) -> None:
     found: list[dict[str, Any]] = ask(told, lambda connection: queries.identity_acts(connection, limit))
     if as_json:
         tell_json([{**each, "acted_at": iso_text(each["acted_at"])} for each in found])
-    else:
-        out.print(show.acts(found))
+    elif not found:
+        err.print("No operator has done anything yet.")
+    for line in () if as_json else show.acts(found):
+        out.print(line, soft_wrap=True)

@@ -8,7 +8,7 @@ import pytest
 from contracts.settings import Settings
 from tests.acceptance.pipeline import Pipeline, pipeline
 from tests.integration.test_cli_identity import invoke, message
-from tests.integration.worker_environment import WAIT_S
+from tests.integration.worker_environment import WAIT_S, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -84,6 +84,11 @@ async def test_a_profile_is_explained_by_its_messages(settings: Settings):
         assert [(each["leaf"], each["user"]) for each in other["lost_claims"]] == [("anon:a1", "user:u2")]
 
         await taken_apart(running)
+
+        async def is_verified() -> bool:
+            return (await invoke(settings, "verify")).exit_code == 0
+
+        await until(is_verified, "every row to be made again after the change of type, and all to add up")
 
         result = await invoke(settings, "profile", "explain", "u1", "--field", "shoe_size")
         assert result.exit_code == 1

@@ -1,9 +1,12 @@
 """The command line: `tidemark`.
 
-run       what a command is told, and how it ends
-services  up, down, status, worker, migrate, dsn, topics
-data      load, wait, demo
-views     stats, profile, definitions, quarantine
+run           what a command is told, and how it ends
+services      up, down, status, worker, migrate, dsn, topics
+data          load, wait, demo
+views         stats, profile show, definitions, quarantine
+verification  verify
+explanation   profile explain
+identity      identity contests, unclaim, allow, acts
 """
 
 import sys

@@ -11,7 +11,7 @@ from contracts import records as state
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
 from streams.engine.context import now_ms
-from streams.engine.ownership import OwnedState, next_to_remake, take_over_state
+from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
 from tables import companies
 from tables.positions import APPLIED, encode_position
@@ -101,6 +101,7 @@ class CompanyHandler:
                     owned.committed,
                     max(owned.committed, to_offset),
                     definitions_version=owned.definitions_version,
+                    **last_of(owned, records),
                 )
             )
             owned.applied, owned.committed = max(owned.applied, to_offset), max(owned.committed, to_offset)

@@ -18,7 +18,7 @@ from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Read, load, load_whole, profile_row, read_item
 from streams.agents.refused_rows import account_for
 from streams.engine.context import now_ms
-from streams.engine.ownership import OwnedState, next_to_remake, take_over_state
+from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
 from tables import leaves
 from tables.positions import APPLIED, encode_position
@@ -161,6 +161,7 @@ class LeafHandler:
                 duplicate=counts.duplicate,
                 warnings=counts.warnings,
                 source_highs=counts.source_highs,
+                **last_of(owned, [items[-1].record]),
             )
         )
         owned.applied, owned.committed = cycle.changes.applied, committed

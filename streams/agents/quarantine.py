@@ -9,7 +9,7 @@ from contracts import rows
 from contracts.origins import ORIGIN_HEADER, Origin
 from contracts.outcomes import Refusal
 from sinks.postgres.batch import Batch, Move
-from streams.engine.ownership import Owned, internal_start, topic_bounds
+from streams.engine.ownership import Owned, internal_start, last_of, look_at, require_same
 from streams.engine.producer import Outgoing
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class QuarantineHandler:
     async def take_over(self, partition: Partition) -> int:
         """Go on where Postgres is."""
         taken = await self._context.take(partition)
-        limits = await topic_bounds(self._context.cluster, partition)
+        limits, last = await look_at(self._context.cluster, partition, taken.next_offset)
+        require_same(partition, taken, last)
         start = internal_start(partition, limits, "committed", taken.next_offset)
         self._owned[partition] = Owned(partition, taken.epoch, start)
         return start
@@ -92,6 +93,7 @@ class QuarantineHandler:
                     epoch=owned.epoch,
                     from_offset=owned.committed,
                     to_offset=to_offset,
+                    **last_of(owned, records),
                 )
             )
             owned.committed = to_offset

@@ -14,7 +14,7 @@ from sinks.postgres.batch import Batch, Move
 from streams.agents.quarantine import quarantined
 from streams.engine.batches import Partition
 from streams.engine.context import Context, partition_of
-from streams.engine.ownership import Owned, source_start, topic_bounds
+from streams.engine.ownership import Owned, last_of, look_at, require_same, source_start
 from streams.engine.producer import Outgoing
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class RouterHandler:
     async def take_over(self, partition: Partition) -> int:
         """Fence the older router of this source partition; it may still forward, which the leaves find out."""
         taken = await self._context.take(partition)
-        limits = await topic_bounds(self._context.cluster, partition)
+        limits, last = await look_at(self._context.cluster, partition, taken.next_offset)
+        require_same(partition, taken, last)
         start = source_start(partition, limits, taken.next_offset)
         committed = start if taken.next_offset is None else taken.next_offset
         self._owned[partition] = Owned(partition, taken.epoch, committed)
@@ -85,6 +86,7 @@ class RouterHandler:
                     from_offset=owned.committed,
                     to_offset=records[-1].offset + 1,
                     read=len(records),
+                    **last_of(owned, records),
                 )
             )
             owned.committed = records[-1].offset + 1

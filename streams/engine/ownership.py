@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
 
 from aiokafka import TopicPartition
 
@@ -19,20 +19,26 @@ from contracts.errors import PositionError
 from sinks.postgres.batch import Batch, Move
 from streams.engine.cluster import bounds
 from streams.engine.producer import BatchProducer
+from streams.engine.records import checksum
 from streams.engine.restorer import restore
 from tables.positions import APPLIED, decode_position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from contracts.definitions import Definitions
+    from sinks.postgres.progress import Progress
     from streams.engine.batches import Partition
     from streams.engine.cluster import Bounds, Cluster
     from streams.engine.context import Context
+    from streams.engine.records import Record
     from streams.engine.restorer import Restored
     from tables.store import PartitionStore
 
 log = logging.getLogger(__name__)
+
+LOOK_MS: Final = 5_000
+"""How long a takeover waits for the last record that was read, which is there unless its offset holds none."""
 
 
 @dataclass(slots=True)
@@ -88,7 +94,8 @@ async def take_over_state(
         taken = await context.take(partition)
         await restore(context.cluster, store, partition.partition, changelogs)
         await context.definitions.at_least(taken.definitions_version)
-        limits = await topic_bounds(context.cluster, partition)
+        limits, last = await look_at(context.cluster, partition, taken.next_offset)
+        require_same(partition, taken, last)
         return OwnedState(
             partition,
             taken.epoch,
@@ -149,15 +156,61 @@ def _note_remade(batch: Batch, owned: Owned, definitions_version: int) -> None:
     )
 
 
-async def topic_bounds(cluster: Cluster, partition: Partition) -> Bounds:
-    """First and next offset of the partition."""
-    consumer = cluster.consumer()
+class Look(NamedTuple):
+    """What a topic's partition holds now."""
+
+    limits: Bounds
+    last: Record | None
+    """The record before the position that was asked for; None where there is none at that offset."""
+
+
+async def look_at(cluster: Cluster, partition: Partition, position: int | None) -> Look:
+    """Look at a partition, and at the record before `position`."""
+    consumer = cluster.consumer(max_poll_records=1)
     await consumer.start()
     try:
         tp = TopicPartition(*partition)
-        return (await bounds(consumer, [tp]))[tp]
+        limits = (await bounds(consumer, [tp]))[tp]
+        last = None
+        if position is not None and limits.start < position <= limits.end:
+            consumer.assign([tp])
+            consumer.seek(tp, position - 1)
+            fetched = await consumer.getmany(timeout_ms=LOOK_MS)
+            last = next((record for record in fetched.get(tp, ()) if record.offset == position - 1), None)
+        return Look(limits, last)
     finally:
         await consumer.stop()
+
+
+def require_same(partition: Partition, progress: Progress, last: Record | None) -> None:
+    """Raise PositionError where the last record that was read is another one by now: the topic was recreated.
+
+    A topic that was recreated and has grown beyond the position would be read on from the middle otherwise. Where no
+    record is left at that offset (deleted, or a transaction marker), nothing can be told.
+    """
+    if last is None or progress.last_record_checksum is None:
+        return
+    if (progress.last_record_time_us, progress.last_record_checksum) != (last.timestamp * 1000, checksum(last)):
+        raise PositionError(
+            f"the record at offset {last.offset} of {partition.topic}/{partition.partition} is not the one that was "
+            "read there. Expected the topic that this app version has begun with: it was recreated or restored from "
+            "elsewhere, and nothing is skipped silently. Rebuild under a new app_version from the source topics"
+        )
+
+
+class LastRecord(TypedDict, total=False):
+    """What a move of progress tells of the last record that it passes; nothing where it stays where it is."""
+
+    last_record_time_us: int
+    last_record_checksum: int
+
+
+def last_of(owned: Owned, records: Sequence[Record]) -> LastRecord:
+    """What progress keeps of the last of these records, by which a topic that was recreated is recognised."""
+    last = records[-1]
+    if last.offset < owned.committed:
+        return {}
+    return {"last_record_time_us": last.timestamp * 1000, "last_record_checksum": checksum(last)}
 
 
 def internal_start(partition: Partition, limits: Bounds, name: str, position: int | None) -> int:

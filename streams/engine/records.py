@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import xxhash
 from aiokafka.consumer import fetcher
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class Record(Protocol):
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Headers in their order."""
+
+
+def checksum(record: Record) -> int:
+    """A signed 64-bit checksum of a record's key and value."""
+    digest = xxhash.xxh3_64(record.key or b"")
+    digest.update(b"\0")
+    digest.update(record.value or b"")
+    return int.from_bytes(digest.digest(), signed=True)
 
 
 class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 import aiokafka
 import uvloop
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
 
+from contracts.errors import PositionError
 from streams.engine.batches import Arrived
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[StickyPartitionAssignor],
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # Never an automatic reset: a topic that was recreated or cut under a running worker ends it, and what is
+            # wrong is told when the partition is taken over again.
+            auto_offset_reset="none",
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000.0),
             max_partition_fetch_bytes=FETCH_BYTES_MAX,
@@ -116,6 +119,16 @@ class BatchConsumer(Consumer):
                 # aiokafka 0.14 drops what it had fetched when a rebalance begins, and may stumble over that itself
                 # (`fetched_records`). Records that it handed over to nobody are missed, and read again.
                 continue
+            except NoOffsetForPartitionError:
+                # A partition that has just been assigned, and that the engine has not sought yet.
+                await asyncio.sleep(FULL_S)
+                continue
+            except OffsetOutOfRangeError as error:
+                raise PositionError(
+                    f"Kafka has no record at {_places(error)} any more: the topic was recreated, or its oldest records "
+                    "were deleted before they were read. The worker stops; starting again, it says which, and goes on "
+                    "where nothing but a source topic's retention is to blame"
+                ) from error
             for tp, records in fetched.items():
                 if records and self.flow_active and self.app.consumer_generation_id == generation:
                     self._handed = {at: end for at, end in self._handed.items() if at[0] == generation}
@@ -151,6 +164,11 @@ class BatchConsumer(Consumer):
     @Service.task
     async def _commit_livelock_detector(self) -> None:
         """Do nothing: Faust looks for acks here, which nobody gives."""
+
+
+def _places(error: OffsetOutOfRangeError) -> str:
+    offsets: Mapping[TP, int] = error.args[0]
+    return ", ".join(f"{tp.topic}/{tp.partition} at offset {offset}" for tp, offset in offsets.items())
 
 
 def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessage:

@@ -7,7 +7,7 @@ from aiokafka.admin import RecordsToDelete
 from contracts.errors import PositionError
 from streams.engine.batches import Partition
 from streams.engine.cluster import Bounds
-from streams.engine.ownership import internal_start, source_start, topic_bounds
+from streams.engine.ownership import Look, internal_start, look_at, source_start
 from streams.engine.producer import BatchProducer
 from streams.engine.restorer import restore
 from tables.positions import APPLIED, decode_position, encode_position
@@ -158,13 +158,17 @@ async def test_a_changelog_whose_beginning_was_deleted_is_read_from_where_it_beg
     assert held(store, b"1", b"2", b"3") == [None, b"2", b"3"]
 
 
-async def test_bounds_of_a_topic(topics):
+async def test_a_look_at_a_topic(topics):
     topic = await topics.create("log", 2, cleanup_policy="delete")
     await transact(topics, outgoing(topic, [b"a", b"b"], 1))
-    assert await topic_bounds(topics.cluster, Partition(topic, 0)) == Bounds(0, 0)
-    assert await topic_bounds(topics.cluster, Partition(topic, 1)) == Bounds(0, 3)
+    one, other = Partition(topic, 0), Partition(topic, 1)
+    assert await look_at(topics.cluster, one, None) == Look(Bounds(0, 0), None)
+    limits, last = await look_at(topics.cluster, other, 2)
+    assert (limits, last.offset, last.value) == (Bounds(0, 3), 1, b"b")
+    # The marker that ends the transaction is no record.
+    assert await look_at(topics.cluster, other, 3) == Look(Bounds(0, 3), None)
     await delete_before(topics, topic, 2, partition=1)
-    assert await topic_bounds(topics.cluster, Partition(topic, 1)) == Bounds(2, 3)
+    assert await look_at(topics.cluster, other, 2) == Look(Bounds(2, 3), None)
 
 
 async def delete_before(topics: Topics, topic: str, offset: int, partition: int = 0) -> None:

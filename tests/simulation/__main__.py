@@ -23,7 +23,7 @@ def main() -> int:
             print(f"{number:4} {event}")
         if outcome.failures:
             failed += 1
-            print(outcome)
+            print(outcome, flush=True)
             if failed == options.failures:
                 break
     elapsed_s = time.monotonic() - started

@@ -130,9 +130,9 @@ class _Author:
     def acts(self) -> list[PlannedAct]:
         random = self.random
         acts = []
-        for number in range(random.choice((0, 0, 0, 1, 2, 4))):
+        for number in range(random.choice((0, 0, 1, 2, 4, 6))):
             at = AT + random.randrange(3)
-            act = Act(random.random() < 0.4, at, f"act-{random.randrange(100):02}-{number}", "because")
+            act = Act(random.random() < 0.35, at, f"act-{random.randrange(100):02}-{number}", "because")
             pair = "anon:" + random.choice(self.anonymous), "user:" + random.choice(self.users)
             acts += [PlannedAct(*pair, act)] * random.choice((1, 1, 1, 2))
         random.shuffle(acts)
@@ -154,4 +154,4 @@ def scenario(random: Random) -> Scenario:
         partition = random.randrange(len(sources))
         records = sources[partition]
         records.append(Record(TOPIC, partition, len(records), time_ms, value))
-    return Scenario(random.randint(2, 4), sources, author.acts())
+    return Scenario(random.choice((1, 2, 2, 3, 4)), sources, author.acts())

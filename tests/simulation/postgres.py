@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Progress:
     read: int = 0
     applied: int = 0
     duplicate: int = 0
+    warnings: Counter[str] = field(default_factory=Counter)
 
 
 class Postgres:
@@ -118,6 +120,7 @@ class Postgres:
             progress.read += move.read
             progress.applied += move.applied
             progress.duplicate += move.duplicate
+            progress.warnings.update(move.warnings)
             progress.source_highs.update(move.source_highs)
 
     def _merge_unchanging(self, batch: Batch) -> None:

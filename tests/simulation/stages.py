@@ -257,6 +257,7 @@ class LeafStage(Stage):
                 committed,
                 applied=counts.applied,
                 duplicate=counts.duplicate,
+                warnings=counts.warnings,
                 source_highs=counts.source_highs,
             )
         )

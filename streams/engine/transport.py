@@ -37,6 +37,9 @@ driver fixes it at 1500."""
 FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
 """A partition's share of one fetch: a few thousand messages. A larger single record is still delivered."""
 
+METADATA_AGE_MS_MAX: Final = 30_000
+"""How old a worker's knowledge of the topics may be: a topic that vanished and came back is noticed in this time."""
+
 ROUND_S: Final = 0.1
 """How long one round waits for records before the set of partitions that want some is looked at again."""
 
@@ -71,6 +74,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             # Never an automatic reset: a topic that was recreated or cut under a running worker ends it, and what is
             # wrong is told when the partition is taken over again.
             auto_offset_reset="none",
+            metadata_max_age_ms=METADATA_AGE_MS_MAX,
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000.0),
             max_partition_fetch_bytes=FETCH_BYTES_MAX,

@@ -54,6 +54,8 @@ _SERVER = {
     "random_page_cost": "1.1",
     # The statements are short and many: compiling them costs more than it saves.
     "jit": "off",
+    # After a first mass load, plans without statistics are far off: they are taken soon.
+    "autovacuum_naptime": "10s",
     # Time-partitioned tables: one statement may lock some hundred partitions with their indexes.
     "max_locks_per_transaction": "512",
 }

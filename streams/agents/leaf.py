@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 from contracts import records as state
 from domain.calls import missing
 from sinks.postgres.batch import Batch, Move
-from streams.agents.leaf_cycle import Changes, Item, LeafCycle, Read, load, load_whole, profile_row, read_item
+from streams.agents.leaf_cycle import Changes, LeafCycle
+from streams.agents.leaf_items import Item, read_item
+from streams.agents.leaf_state import Read, load, load_whole, profile_row
 from streams.agents.refused_rows import account_for
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state

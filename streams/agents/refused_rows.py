@@ -6,6 +6,7 @@ messages their rows, is told, and stops nobody else.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sinks.postgres.batch import Batch, Refused
-    from streams.agents.leaf_cycle import Item
+    from streams.agents.leaf_items import Item
     from streams.engine.batches import Partition
+
+
+log = logging.getLogger(__name__)
 
 
 def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused: Sequence[Refused]) -> Batch:
     """The batch with the messages behind the refused rows quarantined, and no longer counted as applied.
 
-    A row of a profile stands for its last message in the cycle. Raises InternalError for a row of no message.
+    A row of a profile stands for its last message in the cycle; where only other leaves had something to say to it,
+    the row is left out. Raises InternalError for a row of no record.
     """
     quarantined: list[rows.Quarantined] = list(batch.quarantined)
     uncounted: dict[tuple[str, int], int] = {}
     for each in refused:
-        partition, item = _message_of(items, each)
+        partition, item = _record_of(items, each)
         origin = item.origin
-        assert origin is not None
+        if origin is None:
+            log.error(
+                "Postgres refused a row of %s, which no message stands behind: %s: %r", each.table, each.error, each.row
+            )
+            continue
         quarantined.append(
             rows.Quarantined(
                 origin.topic,
@@ -49,16 +58,18 @@ def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused
     return replace(batch, quarantined=quarantined, progress=moves)
 
 
-def _message_of(items: Mapping[Partition, Sequence[Item]], refused: Refused) -> tuple[Partition, Item]:
+def _record_of(items: Mapping[Partition, Sequence[Item]], refused: Refused) -> tuple[Partition, Item]:
     row: Any = refused.row[0] if refused.table in {"counters", "profiles", "audience_memberships"} else refused.row
-    leaf = getattr(row, "leaf", None) or getattr(row, "profile_id", None)
+    leaf = row if isinstance(row, str) else getattr(row, "leaf", None) or getattr(row, "profile_id", None)
     message_id = getattr(row, "message_id", None)
-    for partition, of in items.items():
-        for item in reversed(of):
-            call = item.call
-            if call is not None and call.leaf == leaf and message_id in {None, call.message_id}:
-                return partition, item
-    msg = (
-        f"expected a message behind the row that Postgres refused ({refused.error}); no record of the cycle is: {row!r}"
-    )
+    found = [
+        (partition, item)
+        for partition, of in items.items()
+        for item in of
+        if item.leaf == leaf and (message_id is None or (item.call is not None and item.call.message_id == message_id))
+    ]
+    if found:
+        messages = [each for each in found if each[1].call is not None]
+        return (messages or found)[-1]
+    msg = f"expected a record behind the row that Postgres refused ({refused.error}); none of the cycle is: {row!r}"
     raise InternalError(msg[:2000])

@@ -14,7 +14,7 @@ from contracts import records as state
 from domain.calls import missing
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
-from streams.agents import leaf_cycle
+from streams.agents import leaf_cycle, leaf_items, leaf_state
 from tables import leaves
 from tables.companies import company_key
 from tables.positions import APPLIED, encode_position
@@ -219,7 +219,7 @@ class LeafStage(Stage):
     """The leaves topic, with the real decisions (`LeafHandler.decide`)."""
 
     def _decide(self, plan: Plan) -> None:
-        items = [(owned, [leaf_cycle.read_item(record, RULES) for record in records]) for owned, records in plan.taken]
+        items = [(owned, [leaf_items.read_item(record, RULES) for record in records]) for owned, records in plan.taken]
         new: set[tuple[str, str]] = set()
         for _, of_partition in items:
             for item in of_partition:
@@ -232,13 +232,13 @@ class LeafStage(Stage):
             self._decide_partition(owned, of_partition, self.definitions, plan)
 
     def _decide_partition(
-        self, owned: Owned, items: list[leaf_cycle.Item], definitions: Definitions, plan: Plan
+        self, owned: Owned, items: list[leaf_items.Item], definitions: Definitions, plan: Plan
     ) -> None:
         to_offset = items[-1].record.offset + 1
         cycle = leaf_cycle.LeafCycle(
             self.settings,
             definitions,
-            leaf_cycle.load(items, self._reader(owned), self._finder(owned)),
+            leaf_state.load(items, self._reader(owned), self._finder(owned)),
             applied=owned.applied,
             committed=owned.committed,
             highs=owned.highs,
@@ -267,7 +267,7 @@ class LeafStage(Stage):
     def _unstored(self, owned: Owned) -> list[Change]:
         return [change for plan in reversed(self.plans) for change in plan.changes if change.owned is owned]
 
-    def _reader(self, owned: Owned) -> leaf_cycle.Read:
+    def _reader(self, owned: Owned) -> leaf_state.Read:
         changes = self._unstored(owned)
 
         def read(keys: Collection[bytes]) -> dict[bytes, leaves.Record]:

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.records import LeafLinks
 from domain import fold, ownership
-from streams.agents import leaf_cycle
+from streams.agents import leaf_state
 from streams.agents.leaf_cycle import LeafCycle
 from tests.simulation import stages
 from tests.simulation.run import run
@@ -62,12 +62,12 @@ def withdrawal_from_the_first_owner_alone(monkeypatch):
     take_in_claim, contribute = LeafCycle._take_in_claim, LeafCycle._contribute
 
     def note(self, leaf, letter):
-        self.__dict__.setdefault("firsts", {}).setdefault(leaf, leaf_cycle.owner_of(leaf, self._known))
+        self.__dict__.setdefault("firsts", {}).setdefault(leaf, leaf_state.owner_of(leaf, self._known))
         take_in_claim(self, leaf, letter)
 
     def wrong(self, leaf, version):
         if self._owners.get(leaf):
-            self._owners[leaf] = {self.firsts[leaf], leaf_cycle.owner_of(leaf, self._known)}
+            self._owners[leaf] = {self.firsts[leaf], leaf_state.owner_of(leaf, self._known)}
         contribute(self, leaf, version)
 
     monkeypatch.setattr(LeafCycle, "_take_in_claim", note)
@@ -106,8 +106,8 @@ def last_giver_wins_in_the_fold(monkeypatch):
 
 
 def nothing_is_seen_before(monkeypatch):
-    load = leaf_cycle.load
-    monkeypatch.setattr(leaf_cycle, "load", lambda items, read, find: load(items, read, lambda keys: {}))
+    load = leaf_state.load
+    monkeypatch.setattr(leaf_state, "load", lambda items, read, find: load(items, read, lambda keys: {}))
 
 
 def repetitions_of_the_router_count(monkeypatch):

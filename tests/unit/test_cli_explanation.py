@@ -11,7 +11,7 @@ from contracts.records import Act, Claimed, Fallback, GivenFields, Giver, LeafCl
 from domain.slots import taken
 from operations.cli.explanation import lines
 from operations.explanation import Explanation, explain, needed_keys
-from streams.agents.leaf_cycle import profile_row
+from streams.agents.leaf_state import profile_row
 from tables.leaves import claims_key, counters_key, fields_key, given_key, links_key
 
 HOUR_US = 3_600_000_000

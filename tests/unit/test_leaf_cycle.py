@@ -10,7 +10,9 @@ from contracts.outcomes import Reason
 from contracts.records import decode_update, encode
 from contracts.settings import Settings
 from sinks.postgres.batch import Batch
-from streams.agents.leaf_cycle import LeafCycle, load, read_item
+from streams.agents.leaf_cycle import LeafCycle
+from streams.agents.leaf_items import read_item
+from streams.agents.leaf_state import load
 from streams.agents.quarantine import quarantine_row
 from tables import leaves
 from tests.messages import KAFKA_MS, RULES, message, raw

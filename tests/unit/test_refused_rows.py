@@ -5,10 +5,11 @@ from aiokafka.record.default_records import DefaultRecord
 
 from contracts.errors import InternalError
 from contracts.origins import Origin
+from contracts.records import Claim, Claimed
 from contracts.rows import Identity, Quarantined
 from domain.calls import Call
 from sinks.postgres.batch import Batch, Move, Refused
-from streams.agents.leaf_cycle import Item
+from streams.agents.leaf_items import Item
 from streams.agents.refused_rows import account_for
 from streams.engine.batches import Partition
 from tests.messages import KAFKA_MS, call
@@ -50,5 +51,17 @@ def test_a_refused_row_of_a_leaf_stands_for_its_last_message_and_is_counted_once
 
 
 def test_a_refused_row_of_no_message_is_a_bug() -> None:
-    with pytest.raises(InternalError, match="expected a message behind"):
+    with pytest.raises(InternalError, match="expected a record behind"):
         account_for({LEAVES: []}, batch(), [Refused("identities", 0, Identity("user:x", "user:x"), "22000 bad")])
+
+
+def test_a_refused_row_of_what_leaves_tell_each_other_is_left_out_and_told(caplog) -> None:
+    claim = Claim("user:u1", Claimed(KAFKA_MS, "m1", "segment/0/1"))
+    letter = Item(DefaultRecord(10, KAFKA_MS, 0, b"anon:a1", b"", []), "anon:a1", letter=claim)
+    refused = [
+        Refused("identities", 0, Identity("anon:a1", "user:u1"), "54000 too long"),
+        Refused("profiles_gone", 0, "anon:a1", "54000 too long"),
+    ]
+    accounted = account_for({LEAVES: [letter]}, batch(), refused)
+    assert (accounted.quarantined, [move.applied for move in accounted.progress]) == ([], [2])
+    assert caplog.text.count("which no message stands behind") == 2

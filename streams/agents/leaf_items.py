@@ -1,0 +1,78 @@
+"""Records of the leaves topic, read: messages that the router forwards, and letters that leaves tell each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from contracts import records as state
+from contracts.errors import InternalError
+from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, Origin
+from contracts.outcomes import Reason, Refusal
+from domain.calls import Call, interpret
+from tables.seen import seen_key
+
+if TYPE_CHECKING:
+    from domain.identity import Rules
+    from streams.engine.records import Record
+
+log = logging.getLogger(__name__)
+
+Letter = state.Claim | state.Contribution | state.PairAct
+"""What one leaf, or an operator, tells another leaf."""
+
+_DECODE_LETTER: Final[dict[bytes, Callable[[bytes], Letter]]] = {
+    CLAIM: state.decode_claim,
+    CONTRIBUTION: state.decode_contribution,
+    ACT: state.decode_act,
+}
+
+
+@dataclass(slots=True)
+class Item:
+    """One record of the leaves topic on its way through a cycle; it has a call, a refusal or a letter."""
+
+    record: Record
+    leaf: str = ""
+    origin: Origin | None = None
+    """Of a message; a letter has none."""
+    call: Call | None = None
+    refusal: Refusal | None = None
+    letter: Letter | None = None
+    seen_key: bytes = b""
+    is_counted: bool = False
+    """Whether it was counted as applied."""
+
+
+def read_item(record: Record, rules: Rules) -> Item:
+    """Read a record of the leaves topic, whatever its kind. Raises InternalError for one that nobody here has sent."""
+    name, header = record.headers[0]
+    if name == KIND_HEADER:
+        return _read_letter(record, header)
+    origin = Origin.unpack(header)
+    try:
+        call = interpret(record.value, origin.timestamp_ms, rules)
+    except Exception as error:  # a bug must not stop the partition: this one message is quarantined
+        log.exception("cannot interpret %s/%d at offset %d", *origin[:3])
+        call = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
+    if type(call) is Refusal:
+        return Item(record, origin=origin, refusal=call)
+    return Item(record, call.leaf, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+
+
+def _read_letter(record: Record, kind: bytes) -> Item:
+    try:
+        return Item(record, record.key.decode(), letter=_DECODE_LETTER[kind](record.value))
+    except (KeyError, ValueError) as error:
+        msg = (
+            f"expected a claim, a contribution or an act at offset {record.offset} of the leaves topic; came kind "
+            f"{kind!r}, which cannot be read: {error}. Only Tidemark of this version may write to this topic"
+        )
+        raise InternalError(msg) from error
+
+
+def changes_fields(letter: Letter) -> bool:
+    """Whether a letter may change what a profile's row shows beside its counters, or needs the large record."""
+    return not isinstance(letter, state.Contribution) or letter.given is not None or letter.counters is None

@@ -30,6 +30,10 @@ class Origin(NamedTuple):
     timestamp_ms: int
     """Kafka's time of the source record, milliseconds since 1970-01-01 UTC."""
 
+    def text(self) -> str:
+        """Return `topic/partition/offset`: lineage as state keeps it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
     def pack(self) -> bytes:
         """Return the bytes of a header: partition, offset and time as big-endian integers, then the topic."""
         return _HEAD.pack(self.partition, self.offset, self.timestamp_ms) + self.topic.encode()

@@ -148,11 +148,13 @@ class LeafCycle:
         counters = cast("state.LeafCounters | None", known.get(at_counters))
         with_fields = leaves.needs_fields(call)
         fields = cast("state.LeafFields | None", known.get(fields_key(leaf))) if with_fields else None
-        source = f"{origin.topic}/{origin.partition}/{origin.offset}" if with_fields or call.claims else ""
+        source = origin.text() if with_fields else ""
         applied = leaves.apply(counters, fields, call, self._definitions, source=source, repeated=is_known)
         if applied.company is not None:
             self._outgoing.append(self._company_update(applied.company, origin))
-        refused = sum(not self._claim(call, anonymous, source, is_known=is_known) for anonymous in call.claims)
+        refused = 0
+        for anonymous in call.claims:
+            refused += not self._claim(call, anonymous, origin, is_known=is_known)
         if not is_known:
             if applied.counters is not counters:
                 self._put(at_counters, applied.counters)
@@ -173,7 +175,7 @@ class LeafCycle:
             for kind in (*call.warnings, *applied.ignored, *(WarningKind.CLAIM_LIMIT,) * refused):
                 self._counts.warnings[kind] += 1
 
-    def _claim(self, call: Call, anonymous: str, source: str, *, is_known: bool) -> bool:
+    def _claim(self, call: Call, anonymous: str, origin: Origin, *, is_known: bool) -> bool:
         """Claim an anonymous leaf for the call's user leaf, unless it has been done; False where it is refused."""
         key = links_key(call.leaf)
         known = cast("state.LeafLinks | None", self._known.get(key))
@@ -182,7 +184,7 @@ class LeafCycle:
             return False
         if new is not known and not is_known:
             self._put(key, new)
-            self._send(anonymous, CLAIM, state.Claim(call.leaf, state.Claimed(call.at, call.message_id, source)))
+            self._send(anonymous, CLAIM, state.Claim(call.leaf, state.Claimed(call.at, call.message_id, origin.text())))
         return True
 
     def _deliver(self, item: Item, letter: Letter) -> None:

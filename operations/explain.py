@@ -8,14 +8,13 @@ from typing import Final
 
 from aiokafka import TopicPartition
 
-from contracts.errors import ServiceError
 from contracts.settings import Settings
 from operations.explanation import Explanation, explain, needed_keys
 from sinks.postgres import queries
 from sinks.postgres.database import Connection, Database
 from sinks.postgres.definitions import DefinitionStore
 from sinks.postgres.standing import claims_of
-from streams.engine.cluster import Cluster, bounds, partition_counts
+from streams.engine.cluster import Cluster, bounds, partitions_of
 from streams.engine.context import partition_of
 from tables.leaves import Record, decode, leaf_of
 
@@ -59,17 +58,8 @@ async def read_state(
 ) -> dict[bytes, Record]:
     """Return the records of the leaves table that stand under these keys, as the committed changelog has them."""
     cluster, topic = Cluster(settings), settings.leaves_changelog
-    admin = cluster.admin()
-    await admin.start()
-    try:
-        counts = await partition_counts(admin, [topic])
-    finally:
-        await admin.close()
-    if topic not in counts:
-        raise ServiceError(
-            f"expected topic {topic} to exist; it does not. See that app_version is that of the workers."
-        )
-    numbers = {partition_of(leaf_of(key).encode(), counts[topic]) for key in keys}
+    count = await partitions_of(cluster, topic)
+    numbers = {partition_of(leaf_of(key).encode(), count) for key in keys}
     consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
     await consumer.start()
     raw: dict[bytes, bytes] = {}

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.errors import ServiceError, TidemarkError
+from contracts.errors import TidemarkError
 from contracts.origins import ACT, KIND_HEADER
 from contracts.records import Act, PairAct, encode
 from contracts.settings import Settings
@@ -18,7 +18,7 @@ from domain.identity import ANONYMOUS, USER
 from domain.names import bounded
 from sinks.postgres.database import Connection
 from sinks.postgres.standing import Standing, standing
-from streams.engine.cluster import Cluster, partition_counts
+from streams.engine.cluster import Cluster, partitions_of
 from streams.engine.context import partition_of
 from streams.engine.producer import BatchProducer, Outgoing
 
@@ -141,22 +141,11 @@ async def act(
 
 async def _send(settings: Settings, leaf: str, message: PairAct) -> None:
     cluster, topic, key = Cluster(settings), settings.leaves_topic, leaf.encode()
-    admin = cluster.admin()
-    await admin.start()
-    try:
-        counts = await partition_counts(admin, [topic])
-    finally:
-        await admin.close()
-    if topic not in counts:
-        raise ServiceError(
-            f"expected topic {topic} to exist; it does not. See that app_version is that of the workers, or run "
-            "tidemark topics create."
-        )
+    # Of the topic, not of the settings: a leaf is looked for where it is.
+    partition = partition_of(key, await partitions_of(cluster, topic))
     producer = BatchProducer(cluster)
     await producer.start()
     try:
-        # Of the topic, not of the settings: a leaf is looked for where it is.
-        partition = partition_of(key, counts[topic])
         headers = [(KIND_HEADER, ACT)]
         await producer.send([Outgoing(topic, partition, key, encode(message), message.act.at // 1000, headers)])
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from contracts.errors import ServiceError
 from streams.security import aiokafka_security
 
 if TYPE_CHECKING:
@@ -52,6 +53,22 @@ async def partition_counts(admin: AIOKafkaAdminClient, topics: Iterable[str]) ->
     """Number of partitions of each of `topics` that exists."""
     described = await admin.describe_topics(list(topics))
     return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+async def partitions_of(cluster: Cluster, topic: str) -> int:
+    """Number of partitions of one of our topics. Raises ServiceError where it does not exist."""
+    admin = cluster.admin()
+    await admin.start()
+    try:
+        counts = await partition_counts(admin, [topic])
+    finally:
+        await admin.close()
+    if topic not in counts:
+        raise ServiceError(
+            f"expected topic {topic} to exist; it does not. See that app_version is that of the workers, or run "
+            "tidemark topics create."
+        )
+    return counts[topic]
 
 
 async def bounds(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:

@@ -18,6 +18,15 @@ CONTRIBUTION: Final = b"contribution"
 ACT: Final = b"act"
 """An operator's act on a pair of leaves (SEMANTICS S1)."""
 
+REDRIVE_HEADER: Final = "tidemark-redrive"
+"""On the leaves topic, after the origin: the message comes out of the quarantine; one of the two below. On the
+quarantine topic: a redriven message was refused once more."""
+
+WHOLE: Final = b"whole"
+"""Nothing knows the message yet."""
+ROWS: Final = b"rows"
+"""The state has the message already; only its rows are missing."""
+
 _HEAD: Final = Struct(">iqq")
 
 

@@ -175,3 +175,23 @@ class Quarantined(NamedTuple):
     reason: str
     detail: str
     raw: bytes
+    timestamp_ms: int
+    """Kafka's time of the source record, milliseconds since 1970-01-01 UTC."""
+    lacks_rows: bool = False
+    """Whether the state has the message, so that only rows of it are missing."""
+    is_again: bool = False
+    """Whether it was redriven and refused once more: reason and detail take the place of the older ones."""
+
+
+class Redriven(NamedTuple):
+    """A message that came out of the quarantine: its row there goes, and it is counted, once."""
+
+    topic: str
+    partition: int
+    offset: int
+    """Of the source record."""
+    outcome: str
+    """`applied` or `duplicate`."""
+    leaves_topic: str
+    leaves_partition: int
+    """The partition in whose progress it is counted."""

@@ -20,6 +20,7 @@ from contracts.rows import (
     PageView,
     Profile,
     Quarantined,
+    Redriven,
 )
 
 _ONLY_COUNTS: Final = ("read", "applied", "duplicate", "refused")
@@ -121,6 +122,8 @@ class Batch:
     """With the messageId, which breaks ties of `changed_at`."""
     audience_changes: list[AudienceChange] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
+    redriven: list[Redriven] = field(default_factory=list)
+    """Of several with the same place only the first ever counts. They are counted here, not in `progress`."""
     progress: list[Move] = field(default_factory=list)
     definitions_version: int = 0
     """The version of the definitions that the typed rows were made with."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from contracts import records as state
 from contracts import rows
-from contracts.origins import CLAIM, CONTRIBUTION, KIND_HEADER, Origin
+from contracts.origins import CLAIM, CONTRIBUTION, KIND_HEADER, ROWS, Origin
 from contracts.outcomes import Reason, Refusal, WarningKind
 from domain import leaf as leaves
 from domain import ownership
@@ -106,15 +106,27 @@ class LeafCycle:
             self._deliver(item, item.letter)
             return
         assert item.origin is not None
+        lacks_rows = False
         if item.refusal is None:
             try:
                 self._apply(item, item.origin)
             except Exception as error:
                 log.exception("cannot apply %s/%d at offset %d", *item.origin[:3])
                 item.refusal = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
+                lacks_rows = self._seen.get(item.seen_key) == item.record.offset
         if item.refusal is not None:
-            self._count_once(item, item.origin)
-            self._outgoing.append(quarantined(self._settings, item.origin, item.refusal, item.record.value))
+            if item.redrive is None:
+                self._count_once(item, item.origin)
+            self._outgoing.append(
+                quarantined(
+                    self._settings,
+                    item.origin,
+                    item.refusal,
+                    item.record.value,
+                    redrive=item.redrive,
+                    lacks_rows=lacks_rows,
+                )
+            )
 
     def _put(self, key: bytes, record: StateRecord | None) -> None:
         if record is None:
@@ -134,16 +146,33 @@ class LeafCycle:
         self._counts.source_highs[source] = origin.offset
         return True
 
+    def _redriven(self, item: Item, origin: Origin, outcome: str) -> bool:
+        """Whether this is a redrive that is new to Postgres, which then takes it out of the quarantine and counts it.
+
+        Its offset in the source lies below what was counted there: Postgres knows by the row what counts.
+        """
+        if item.redrive is None or item.record.offset < self._was_committed:
+            return False
+        settings = self._settings
+        partition = partition_of(item.record.key, settings.leaves_partitions)
+        self._batch.redriven.append(rows.Redriven(*origin[:3], outcome, settings.leaves_topic, partition))
+        return True
+
     def _apply(self, item: Item, origin: Origin) -> None:
         call, offset = item.call, item.record.offset
         assert call is not None
+        leaf, known = call.leaf, self._known
+        if item.redrive is not None and leaf.encode() != item.record.key:
+            log.warning("%s/%d at offset %d stays in the quarantine: redriven under other settings", *origin[:3])
+            return
         first = self._seen.get(item.seen_key)
-        if first is not None and first != offset:
-            if self._count_once(item, origin):
+        if first is not None and first != offset and item.redrive != ROWS:
+            if item.redrive is not None:
+                self._redriven(item, origin, "duplicate")
+            elif self._count_once(item, origin):
                 self._counts.duplicate += 1
             return
-        is_known = offset < self._was_applied
-        leaf, known = call.leaf, self._known
+        is_known = offset < self._was_applied or item.redrive == ROWS
         at_counters = counters_key(leaf)
         counters = cast("state.LeafCounters | None", known.get(at_counters))
         with_fields = leaves.needs_fields(call)
@@ -169,9 +198,10 @@ class LeafCycle:
                 self._touched[leaf] = self._touched.get(leaf, False) or with_fields
             if counters is None or is_known:
                 self._resolved.add(leaf)
-        item.is_counted = self._count_once(item, origin)
+        item.is_counted = item.redrive is None and self._count_once(item, origin)
         if item.is_counted:
             self._counts.applied += 1
+        if self._redriven(item, origin, "applied") or item.is_counted:
             for kind in (*call.warnings, *applied.ignored, *(WarningKind.CLAIM_LIMIT,) * refused):
                 self._counts.warnings[kind] += 1
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from contracts import records as state
 from contracts.errors import InternalError
-from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, Origin
+from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, REDRIVE_HEADER, Origin
 from contracts.outcomes import Reason, Refusal
 from domain.calls import Call, interpret
 from tables.seen import seen_key
@@ -41,6 +41,8 @@ class Item:
     call: Call | None = None
     refusal: Refusal | None = None
     letter: Letter | None = None
+    redrive: bytes | None = None
+    """The header's value of a message that comes out of the quarantine."""
     seen_key: bytes = b""
     is_counted: bool = False
     """Whether it was counted as applied."""
@@ -52,14 +54,15 @@ def read_item(record: Record, rules: Rules) -> Item:
     if name == KIND_HEADER:
         return _read_letter(record, header)
     origin = Origin.unpack(header)
+    redrive = dict(record.headers).get(REDRIVE_HEADER) if len(record.headers) > 1 else None
     try:
         call = interpret(record.value, origin.timestamp_ms, rules)
     except Exception as error:  # a bug must not stop the partition: this one message is quarantined
         log.exception("cannot interpret %s/%d at offset %d", *origin[:3])
         call = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
     if type(call) is Refusal:
-        return Item(record, origin=origin, refusal=call)
-    return Item(record, call.leaf, origin, call, seen_key=seen_key(call.leaf, call.message_id))
+        return Item(record, origin=origin, refusal=call, redrive=redrive)
+    return Item(record, call.leaf, origin, call, redrive=redrive, seen_key=seen_key(call.leaf, call.message_id))
 
 
 def _read_letter(record: Record, kind: bytes) -> Item:

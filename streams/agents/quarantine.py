@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from contracts import rows
-from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.origins import ORIGIN_HEADER, REDRIVE_HEADER, Origin
 from contracts.outcomes import Refusal
 from sinks.postgres.batch import Batch, Move
 from streams.engine.ownership import Owned, internal_start, last_of, look_at, require_same
@@ -24,15 +24,32 @@ log = logging.getLogger(__name__)
 
 REASON_HEADER: Final = "tidemark-reason"
 DETAIL_HEADER: Final = "tidemark-detail"
+LACKS_ROWS_HEADER: Final = "tidemark-lacks-rows"
+"""There where the state has the message, so that only rows of it are missing."""
 
 
-def quarantined(settings: Settings, origin: Origin, refusal: Refusal, raw: bytes | None) -> Outgoing:
-    """The record that puts a message into the quarantine. A tombstone is kept as no bytes."""
+def quarantined(
+    settings: Settings,
+    origin: Origin,
+    refusal: Refusal,
+    raw: bytes | None,
+    *,
+    redrive: bytes | None = None,
+    lacks_rows: bool = False,
+) -> Outgoing:
+    """The record that puts a message into the quarantine, or leaves it there. A tombstone is kept as no bytes.
+
+    `redrive` is the header's value of a message that came out of it.
+    """
     headers = [
         (ORIGIN_HEADER, origin.pack()),
         (REASON_HEADER, refusal.reason.encode()),
         (DETAIL_HEADER, refusal.detail.encode("utf-8", "replace")),
     ]
+    if redrive is not None:
+        headers.append((REDRIVE_HEADER, redrive))
+    if lacks_rows:
+        headers.append((LACKS_ROWS_HEADER, b""))
     partition = origin.offset % settings.quarantine_partitions
     return Outgoing(settings.quarantine_topic, partition, b"", raw or b"", origin.timestamp_ms, headers)
 
@@ -48,6 +65,9 @@ def quarantine_row(record: Record) -> rows.Quarantined:
         headers[REASON_HEADER].decode(),
         headers[DETAIL_HEADER].decode(),
         record.value or b"",
+        origin.timestamp_ms,
+        LACKS_ROWS_HEADER in headers,
+        REDRIVE_HEADER in headers,
     )
 
 

@@ -32,6 +32,7 @@ def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused
     the row is left out. Raises InternalError for a row of no record.
     """
     quarantined: list[rows.Quarantined] = list(batch.quarantined)
+    taken_back: set[tuple[str, int, int]] = set()
     uncounted: dict[tuple[str, int], int] = {}
     for each in refused:
         partition, item = _record_of(items, each)
@@ -49,13 +50,18 @@ def account_for(items: Mapping[Partition, Sequence[Item]], batch: Batch, refused
                 Reason.INTERNAL_ERROR,
                 f"Postgres refused its row of {each.table}: {each.error}"[:300],
                 item.record.value or b"",
+                origin.timestamp_ms,
+                lacks_rows=True,
+                is_again=item.redrive is not None,
             )
         )
+        taken_back.add(origin[:3])
         if item.is_counted:
             item.is_counted = False
             uncounted[partition] = uncounted.get(partition, 0) + 1
     moves = [replace(move, applied=move.applied - uncounted.get(move.key, 0)) for move in batch.progress]
-    return replace(batch, quarantined=quarantined, progress=moves)
+    redriven = [each for each in batch.redriven if each[:3] not in taken_back]
+    return replace(batch, quarantined=quarantined, redriven=redriven, progress=moves)
 
 
 def _record_of(items: Mapping[Partition, Sequence[Item]], refused: Refused) -> tuple[Partition, Item]:

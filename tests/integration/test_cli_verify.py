@@ -54,7 +54,7 @@ async def a_profile_with_two_leaves(sink: Sink) -> None:
             occurrences=[occurrence(4, properties='{"total":450.0}')],
             counters=[counters("user:u1", 3, TIME_US + 5)],
             identities=[Identity("user:u1", "user:u1"), Identity("anon:a1", "user:u1")],
-            quarantined=[Quarantined("segment", 0, 1, "invalid_json", "a wording", b"\x00\xff")],
+            quarantined=[Quarantined("segment", 0, 1, "invalid_json", "a wording", b"\x00\xff", 0)],
         ),
         read=6,
         applied=5,

@@ -19,7 +19,7 @@ async def sink(postgres_dsn):
 
 async def test_read_is_applied_duplicate_quarantined_and_in_flight(sink):
     bad = [
-        Quarantined("segment", 0, n, reason, "", b"x" * n)
+        Quarantined("segment", 0, n, reason, "", b"x" * n, 0)
         for n, reason in enumerate(("too_large", "forbidden", "too_large"))
     ]
     await sink.step(Batch(quarantined=bad), read=20, applied=10, duplicate=4, warnings={"future_time": 1})

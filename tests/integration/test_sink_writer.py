@@ -60,7 +60,7 @@ async def test_rows_and_progress_come_together(sink):
         company_members=[CompanyMember("c1", "user:u1", TIME_US)],
         audience_memberships=[(AudienceMembership("user:u1", "vip", True, TIME_US), "m1")],
         audience_changes=[AudienceChange("user:u1", "vip", True, TIME_US, "m1")],
-        quarantined=[Quarantined("segment", 0, 4, "invalid_json", "cut off", b'{"\x00\xff')],
+        quarantined=[Quarantined("segment", 0, 4, "invalid_json", "cut off", b'{"\x00\xff', 0)],
     )
     assert await sink.step(batch, applied=9, duplicate=1, warnings={"future_time": 2}) == []
     rows = await sink.dump()
@@ -92,7 +92,7 @@ async def test_the_same_rows_again_change_nothing(sink):
             identities=[Identity("user:u1", "user:u1")] * 2,
             company_members=[CompanyMember("c1", "user:u1", TIME_US + n) for n in (1, 0)],
             audience_changes=[AudienceChange("user:u1", "vip", True, TIME_US, "m1")] * 2,
-            quarantined=[Quarantined("segment", 0, 4, "too_large", "", b"")] * 2,
+            quarantined=[Quarantined("segment", 0, 4, "too_large", "", b"", 0)] * 2,
         )
 
     await sink.step(batch())
@@ -370,7 +370,7 @@ async def test_poison_rows_are_accounted_for_in_the_same_transaction(sink):
     def account_for(batch, refused):
         batch.quarantined = [
             *batch.quarantined,
-            *(Quarantined("segment", 0, each.place, "internal_error", each.error, b"raw") for each in refused),
+            *(Quarantined("segment", 0, each.place, "internal_error", each.error, b"raw", 0) for each in refused),
         ]
         (move,) = batch.progress
         batch.progress = [

@@ -17,7 +17,7 @@ from tests.simulation.scenario import BY_HAND, EVENTS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from contracts.rows import Quarantined
+    from contracts.rows import Quarantined, Redriven
     from sinks.postgres.batch import Batch
 
 Row = dict[str, Any]
@@ -68,6 +68,7 @@ class Postgres:
             "audience_history": {},
         }
         self.quarantine: dict[tuple[str, int, int], Quarantined] = {}
+        self.redriven: dict[tuple[str, int, int], Redriven] = {}
 
     def take(self, partition: tuple[str, int]) -> Progress:
         """Give the partition a new owner."""
@@ -132,8 +133,24 @@ class Postgres:
         for change in batch.audience_changes:
             key = change.leaf, change.audience, change.event_time, change.message_id
             self.kept["audience_history"].setdefault(key, change)
+        for came in batch.redriven:
+            if came[:3] not in self.redriven:
+                self.redriven[came[:3]] = came
+                progress = self.progress[came.leaves_topic, came.leaves_partition]
+                setattr(progress, came.outcome, getattr(progress, came.outcome) + 1)
+            self.quarantine.pop(came[:3], None)
         for refused in batch.quarantined:
-            self.quarantine.setdefault((refused.topic, refused.partition, refused.offset), refused)
+            place = refused[:3]
+            if place in self.redriven:
+                continue
+            if refused.is_again and place in self.quarantine:
+                held = self.quarantine[place]
+                lacks_rows = held.lacks_rows or refused.lacks_rows
+                self.quarantine[place] = held._replace(
+                    reason=refused.reason, detail=refused.detail, lacks_rows=lacks_rows
+                )
+            else:
+                self.quarantine.setdefault(place, refused)
         for act in batch.identity_acts:
             self.acts.setdefault(act.act_id, act)
 

@@ -32,7 +32,14 @@ def test_the_message_of_a_refused_view_is_quarantined_with_its_raw_bytes() -> No
     accounted = account_for({LEAVES: items}, batch(), [Refused("page_views", 0, view, "22P05 no such text")])
     assert accounted.quarantined == [
         Quarantined(
-            "segment", 1, 110, "internal_error", "Postgres refused its row of page_views: 22P05 no such text", b"{}"
+            "segment",
+            1,
+            110,
+            "internal_error",
+            "Postgres refused its row of page_views: 22P05 no such text",
+            b"{}",
+            KAFKA_MS,
+            lacks_rows=True,
         )
     ]
     assert [move.applied for move in accounted.progress] == [1]

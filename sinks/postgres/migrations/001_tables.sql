@@ -149,11 +149,26 @@ create table quarantine (
     reason text not null,
     detail text not null,
     raw bytea not null,
+    -- Kafka's time of the source record.
+    record_time timestamptz not null,
+    -- The state has the message, only rows of it are missing.
+    lacks_rows boolean not null default false,
     quarantined_at timestamptz not null default now(),
     primary key (topic, partition, "offset")
 );
 
 -- Bookkeeping.
+
+-- Source records that came out of the quarantine. Kept for good: a late repetition of the refusal must not bring the
+-- row back, nor another redrive be counted.
+create table redriven (
+    topic text collate "C" not null,
+    partition integer not null,
+    "offset" bigint not null,
+    outcome text not null check (outcome in ('applied', 'duplicate')),
+    redriven_at timestamptz not null default now(),
+    primary key (topic, partition, "offset")
+);
 
 -- What operators did to pairs of leaves, for the record: the state of the anonymous leaf is what decides.
 create table identity_acts (

@@ -135,7 +135,19 @@ create type staged_quarantined as (
     "offset" bigint,
     reason text,
     detail text,
-    raw bytea
+    raw bytea,
+    timestamp_ms bigint,
+    lacks_rows boolean,
+    is_again boolean
+);
+
+create type staged_redriven as (
+    topic text collate "C",
+    partition integer,
+    "offset" bigint,
+    outcome text,
+    leaves_topic text,
+    leaves_partition integer
 );
 
 -- Writes one cycle. Called as a statement of its own, it is the whole transaction: a worker that is stopped
@@ -160,7 +172,8 @@ create function merge_batch(
     new_members staged_member[],
     new_memberships staged_membership[],
     new_audience_changes staged_audience_change[],
-    new_quarantined staged_quarantined[]
+    new_quarantined staged_quarantined[],
+    new_redriven staged_redriven[]
 ) returns void
 language plpgsql set search_path from current
 as $$
@@ -217,12 +230,61 @@ begin
         order by leaf, audience, event_time, message_id
         on conflict do nothing;
     end if;
+    if cardinality(new_redriven) > 0 then
+        -- Whoever quarantines meanwhile would not see yet what is redriven here: one after the other.
+        perform pg_advisory_xact_lock(hashtextextended('tidemark redrive ' || 'redriven'::regclass::oid, 0));
+        with one as (
+            select distinct on (topic, partition, "offset") *
+            from unnest(new_redriven) with ordinality
+                as n (topic, partition, "offset", outcome, leaves_topic, leaves_partition, nth)
+            order by topic, partition, "offset", nth
+        ), first as (
+            insert into redriven (topic, partition, "offset", outcome)
+            select topic, partition, "offset", outcome from one
+            on conflict do nothing
+            returning topic, partition, "offset"
+        ), counted as (
+            select leaves_topic, leaves_partition,
+                count(*) filter (where outcome = 'applied') as applied,
+                count(*) filter (where outcome = 'duplicate') as duplicate
+            from one
+            join first using (topic, partition, "offset")
+            group by leaves_topic, leaves_partition
+        )
+        update progress p set applied = p.applied + c.applied, duplicate = p.duplicate + c.duplicate
+        from counted c
+        where p.app_version = of_app_version and p.topic = c.leaves_topic and p.partition = c.leaves_partition;
+        delete from quarantine q using unnest(new_redriven) r
+        where q.topic = r.topic and q.partition = r.partition and q."offset" = r."offset";
+    end if;
     if cardinality(new_quarantined) > 0 then
-        insert into quarantine (topic, partition, "offset", reason, detail, raw)
-        select topic, partition, "offset", reason, detail, raw
-        from unnest(new_quarantined)
-        order by topic, partition, "offset"
+        perform pg_advisory_xact_lock_shared(hashtextextended('tidemark redrive ' || 'redriven'::regclass::oid, 0));
+        insert into quarantine as q (topic, partition, "offset", reason, detail, raw, record_time, lacks_rows)
+        select distinct on (topic, partition, "offset")
+            topic, partition, "offset", reason, detail, raw, time_of(timestamp_ms * 1000), lacks_rows
+        from unnest(new_quarantined) with ordinality
+            as n (topic, partition, "offset", reason, detail, raw, timestamp_ms, lacks_rows, is_again, nth)
+        where not is_again and not exists (
+            select from redriven r
+            where r.topic = n.topic and r.partition = n.partition and r."offset" = n."offset"
+        )
+        order by topic, partition, "offset", nth
         on conflict do nothing;
+        -- What was refused once more keeps its row, with the newest reason.
+        insert into quarantine as q (topic, partition, "offset", reason, detail, raw, record_time, lacks_rows)
+        select distinct on (topic, partition, "offset")
+            topic, partition, "offset", reason, detail, raw, time_of(timestamp_ms * 1000), lacks_rows
+        from unnest(new_quarantined) with ordinality
+            as n (topic, partition, "offset", reason, detail, raw, timestamp_ms, lacks_rows, is_again, nth)
+        where is_again and not exists (
+            select from redriven r
+            where r.topic = n.topic and r.partition = n.partition and r."offset" = n."offset"
+        )
+        order by topic, partition, "offset", nth desc
+        on conflict (topic, partition, "offset") do update set
+            reason = excluded.reason,
+            detail = excluded.detail,
+            lacks_rows = q.lacks_rows or excluded.lacks_rows;
     end if;
     if cardinality(new_identity_acts) > 0 then
         insert into identity_acts (act_id, leaf, user_leaf, act, acted_at, reason)

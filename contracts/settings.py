@@ -44,6 +44,7 @@ _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}\Z")
 _PARTITIONS_MAX = 10_000
 # Kafka's own ceiling is 2 GiB; beyond 64 MiB a batch no longer fits beside others in a worker's memory.
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+_PORT_MAX = 65535
 
 _LEAST: dict[str, int] = {
     "replication_factor": 1,
@@ -52,6 +53,8 @@ _LEAST: dict[str, int] = {
     "max_message_bytes": 1024,
     "future_tolerance_s": 0,
     "cycle_records_max": 1,
+    "http_port": 0,
+    "stall_timeout_s": 1,
 }
 
 
@@ -111,6 +114,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A Java 17 or newer for the embedded Kafka. Empty: the one that comes with the `embedded` extra."""
     cycle_records_max: int = 4000
     """Records that one cycle takes at most."""
+    http_host: str = "127.0.0.1"
+    """Address of this machine at which a worker answers `/metrics` and `/health`, to everybody who reaches it."""
+    http_port: int = 0
+    """The first port that a worker tries for that; one that is taken is passed over for the next. 0: any free one."""
+    stall_timeout_s: int = 120
+    """A worker with work to do that gets nothing done for so many seconds ends itself. Waiting for Postgres is no
+    stall."""
     log_level: LogLevel = "INFO"
 
     def __post_init__(self) -> None:
@@ -163,6 +173,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     "bootstrap_servers",
                     f"expected 'host:port', several separated by commas; got {self.bootstrap_servers!r}",
                 )
+        if not self.http_host:
+            yield "http_host", "expected an address of this machine, as '127.0.0.1' or '0.0.0.0'; got none"
         if self.dsn and not self.dsn.startswith(("postgresql://", "postgres://")):
             yield "dsn", "expected an address as 'postgresql://user:password@host:port/database'"
 
@@ -185,6 +197,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "max_message_bytes",
                 f"expected at most {_MESSAGE_BYTES_MAX} bytes; got {self.max_message_bytes}",
             )
+        if self.http_port > _PORT_MAX:
+            yield "http_port", f"expected a port up to {_PORT_MAX}, or 0 for any free one; got {self.http_port}"
         if self.min_insync_replicas > self.replication_factor:
             most = self.replication_factor
             yield (

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import logging
-from typing import TYPE_CHECKING, Final
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
 
 import faust
 import faust.transport.drivers
 import uvloop
 from faust.types import StreamT
+from prometheus_client import disable_created_metrics
 
+from contracts.errors import SettingError
 from streams.agents.company import CompanyHandler
 from streams.agents.leaf import LeafHandler
 from streams.agents.quarantine import QuarantineHandler
 from streams.agents.router import RouterHandler
+from streams.endpoint import Endpoint
 from streams.engine.batches import Arrived
 from streams.engine.context import Context
 from streams.engine.core import Engine, EngineApp
 from streams.engine.records import hand_on_decoded_records
 from streams.engine.restorer import EngineTable, EngineTableManager
-from streams.engine.stage import Stage
+from streams.engine.stage import Handler, Plan, Stage
+from streams.gauges import Gauges
+from streams.health import problems
+from streams.repetitions import hold_back_repetitions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from contracts.settings import Settings
+    from streams.metrics import Metrics, StageMeter
+
+log = logging.getLogger(__name__)
 
 SCHEME: Final = "tidemark"
 """URL scheme of the engine's transport in Faust's registry."""
@@ -38,16 +52,57 @@ SESSION_TIMEOUT_S: Final = 10.0
 REBALANCE_TIMEOUT_S: Final = 60.0
 """How long the group waits for a worker that finishes its cycle: above the engine's own bound for that."""
 
+EXIT_INTERRUPTED: Final = 130
+"""Exit code after a second Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 GC_THRESHOLDS: Final = (100_000, 20, 50)
 """Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided."""
 
 
-def build_app(settings: Settings, worker: str) -> EngineApp:
+class WorkerApp(EngineApp):
+    """The app of a worker, which answers over HTTP from before it connects to anything until it has let go of all."""
+
+    endpoint: Endpoint
+    metrics: Metrics
+
+    async def on_first_start(self) -> None:
+        """Listen first."""
+        try:
+            found = await self.endpoint.start()
+        except SettingError as error:
+            self.engine.fail(error)
+        else:
+            log.info("metrics and health: http://%s:%d", found.host, found.port)
+            self.metrics.restarts.inc(found.starts - 1)
+        await super().on_first_start()
+
+    async def on_stop(self) -> None:
+        """Stop listening last."""
+        await super().on_stop()
+        await self.endpoint.stop()
+
+
+class Worker(faust.Worker):
+    """Faust's worker, which does not take longer to stop than it may, and ends at once at the second Ctrl-C."""
+
+    _interrupted = False
+
+    def _on_sigint(self) -> None:
+        if self._interrupted:
+            os._exit(EXIT_INTERRUPTED)
+        self._interrupted = True
+        self._on_sigterm()
+
+    def _on_sigterm(self) -> None:
+        cast("WorkerApp", self.app).engine.told_to_stop()
+        super()._on_sigterm()
+
+
+def build_app(settings: Settings, worker: str) -> WorkerApp:
     """The worker's app: agents on every topic, the tables they keep, and the engine under them. Connects to nothing."""
     hand_on_decoded_records()
     faust.transport.drivers.TRANSPORTS.aliases.setdefault(SCHEME, "streams.engine.transport:BatchTransport")
-    app = EngineApp(
+    app = WorkerApp(
         settings.app_id,
         broker=f"{SCHEME}://{settings.bootstrap_servers.replace(',', ';')}",
         datadir=str(settings.data_dir),
@@ -64,11 +119,15 @@ def build_app(settings: Settings, worker: str) -> EngineApp:
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
     )
     context = Context(settings, worker)
-    records_max = settings.cycle_records_max
-    router = Stage("router", RouterHandler(context), cycle_records_max=records_max)
-    leaf = Stage("leaf", LeafHandler(context), cycle_records_max=records_max)
-    company = Stage("company", CompanyHandler(context), cycle_records_max=records_max)
-    quarantine = Stage("quarantine", QuarantineHandler(context), cycle_records_max=records_max)
+
+    def stage(name: str, handler: Callable[[Context, StageMeter], Handler[Plan]]) -> Stage[Plan]:
+        meter = context.metrics.stage(name)
+        return Stage(name, handler(context, meter), meter, cycle_records_max=settings.cycle_records_max)
+
+    router = stage("router", RouterHandler)
+    leaf = stage("leaf", LeafHandler)
+    company = stage("company", CompanyHandler)
+    quarantine = stage("quarantine", QuarantineHandler)
     engine = Engine(
         app,
         context,
@@ -79,6 +138,13 @@ def build_app(settings: Settings, worker: str) -> EngineApp:
             settings.quarantine_topic: quarantine,
         },
     )
+    app.metrics = context.metrics
+    registry = context.metrics.registry
+    registry.register(Gauges(engine, context))
+    context.metrics.info.labels(worker, settings.app_version, importlib.metadata.version("tidemark")).set(1)
+    app.endpoint = Endpoint(
+        settings.http_host, settings.http_port, settings.data_dir / "http.json", registry, partial(problems, engine)
+    )
     context.definitions.on_change(leaf.wake)
     context.definitions.on_change(company.wake)
     for name in ("leaves", "seen", "companies"):
@@ -88,14 +154,14 @@ def build_app(settings: Settings, worker: str) -> EngineApp:
         async for batch in stream:
             engine.arrived(batch)
 
-    for stage, topics in (
+    for reader, topics in (
         (router, settings.source_topics),
         (leaf, (settings.leaves_topic,)),
         (company, (settings.companies_topic,)),
         (quarantine, (settings.quarantine_topic,)),
     ):
         topic = app.topic(*topics, key_serializer="raw", value_serializer="raw", acks=False)
-        app.agent(topic, name=stage.name)(hand_over)
+        app.agent(topic, name=reader.name)(hand_over)
 
     return app
 
@@ -105,8 +171,11 @@ def run_worker(settings: Settings, worker: str) -> None:
     # Whatever is loaded now stays; a cycle makes tens of thousands of objects, none of them in reference cycles.
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    # A series more for each counter, with the time of its first increment.
+    disable_created_metrics()
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(settings, worker)
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    faust.Worker(app, loop=loop, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()
+    hold_back_repetitions("aiokafka")
+    Worker(app, loop=loop, loglevel=settings.log_level, redirect_stdouts=False).execute_from_commandline()

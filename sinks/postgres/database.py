@@ -7,6 +7,7 @@ from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import asyncpg
 
@@ -50,19 +51,28 @@ def checked_schema(schema: str) -> str:
     return schema
 
 
+_waiting: WeakSet["Patience"] = WeakSet()
+
+
+def waits() -> list[str]:
+    """Return what of this process waits for Postgres now, each with the last error."""
+    return sorted(f"{each.what} waits for Postgres: {each.last_error}" for each in _waiting)
+
+
 class Patience:
     """Waits between attempts, longer each time, and says so once."""
 
     def __init__(self, what: str) -> None:
-        self._what = what
+        self.what = what
+        self.last_error = ""
         self._attempts = 0
 
     async def wait(self, error: BaseException) -> None:
         """Sleep before the next attempt: exponential backoff with full jitter."""
         if not self._attempts:
-            log.warning(
-                "%s waits for Postgres: %s. Nothing is lost; it goes on by itself.", self._what, describe(error)
-            )
+            log.warning("%s waits for Postgres: %s. Nothing is lost; it goes on by itself.", self.what, describe(error))
+        self.last_error = describe(error)
+        _waiting.add(self)
         limit = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._attempts, 16))
         self._attempts += 1
         await sleep(random.uniform(0, limit))  # noqa: S311  # spreads attempts, guards nothing
@@ -70,8 +80,9 @@ class Patience:
     def over(self) -> None:
         """Note that an attempt succeeded."""
         if self._attempts:
-            log.info("%s goes on: Postgres is back after %d attempts", self._what, self._attempts)
+            log.info("%s goes on: Postgres is back after %d attempts", self.what, self._attempts)
         self._attempts = 0
+        _waiting.discard(self)
 
 
 class Database:

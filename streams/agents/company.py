@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streams.engine.context import Context
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
+    from streams.metrics import StageMeter
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class CompanyHandler:
     An update applied twice changes nothing, so that nothing is counted here and no message needs to be remembered.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meter: StageMeter) -> None:
         self._context = context
+        self._meter = meter
         self._writer = context.writer("company")
         self._owned: dict[Partition, OwnedState] = {}
         self._under_way: list[CompanyPlan] = []
@@ -93,7 +95,8 @@ class CompanyHandler:
                 kept[update.company_id] = apply_company(kept.get(update.company_id), update, definitions)
             await asyncio.sleep(0)
             to_offset = records[-1].offset + 1
-            plan.batch.companies.extend((company_row(name, kept[name], definitions), to_offset) for name in kept)
+            if to_offset > owned.committed:
+                plan.batch.companies.extend((company_row(name, kept[name], definitions), to_offset) for name in kept)
             plan.batch.progress.append(
                 Move(
                     *partition,
@@ -157,14 +160,18 @@ class CompanyHandler:
 
     async def commit(self, plan: CompanyPlan) -> None:
         """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
-        async with asyncio.TaskGroup() as group:
-            logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        refused = await self._writer.commit(plan.batch)
+        with self._meter.step("changelog"):
+            async with asyncio.TaskGroup() as group:
+                logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        with self._meter.step("postgres"):
+            refused = await self._writer.commit(plan.batch)
+        self._context.metrics.written(plan.batch)
         if refused:
             log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
-        for (owned, _, _), task in zip(plan.changes, logged, strict=True):
-            pairs, positions = task.result()
-            owned.store.apply([(companies.FAMILY, pairs)], positions)
+        with self._meter.step("store"):
+            for (owned, _, _), task in zip(plan.changes, logged, strict=True):
+                pairs, positions = task.result()
+                owned.store.apply([(companies.FAMILY, pairs)], positions)
         self._under_way.remove(plan)
 
     async def _log_changes(

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 
     from contracts.definitions import Definitions
     from domain.calls import Call
+    from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
+    from streams.metrics import StageMeter
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +62,9 @@ class LeafPlan:
 class LeafHandler:
     """Decides and commits the cycles of the leaves topic."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meter: StageMeter) -> None:
         self._context = context
+        self._meter = meter
         self._writer = context.writer("leaf")
         self._owned: dict[Partition, OwnedState] = {}
         self._seen: dict[Partition, SeenMessages] = {}
@@ -241,14 +244,24 @@ class LeafHandler:
         (d) The stores: what (b) carried, and the changelog positions that it reached.
         (e) Done: the next cycle reads from the stores what this one changed.
         """
-        await self._context.outgoing.send(plan.outgoing)
-        async with asyncio.TaskGroup() as group:
-            logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        await self._writer.commit(plan.batch, partial(account_for, plan.items))
-        for (owned, _), task in zip(plan.changes, logged, strict=True):
-            stored, positions = task.result()
-            owned.store.apply(stored, positions)
+        with self._meter.step("outgoing"):
+            await self._context.outgoing.send(plan.outgoing)
+        with self._meter.step("changelog"):
+            async with asyncio.TaskGroup() as group:
+                logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        with self._meter.step("postgres"):
+            await self._writer.commit(plan.batch, partial(self._account_for, plan))
+        self._context.metrics.written(plan.batch)
+        with self._meter.step("store"):
+            for (owned, _), task in zip(plan.changes, logged, strict=True):
+                stored, positions = task.result()
+                owned.store.apply(stored, positions)
         self._under_way.remove(plan)
+
+    def _account_for(self, plan: LeafPlan, batch: Batch, refused: Sequence[Refused]) -> Batch:
+        """Quarantine the messages behind refused rows; the plan's batch is then what was written indeed."""
+        plan.batch = account_for(plan.items, batch, refused)
+        return plan.batch
 
     async def _log_changes(
         self, owned: OwnedState, changes: Changes, decided_ms: int

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streams.engine.batches import Partition
     from streams.engine.context import Context
     from streams.engine.records import Record
+    from streams.metrics import StageMeter
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,9 @@ def quarantine_row(record: Record) -> rows.Quarantined:
 class QuarantineHandler:
     """Writes refused messages to Postgres, each source record once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meter: StageMeter) -> None:
         self._context = context
+        self._meter = meter
         self._writer = context.writer("quarantine")
         self._owned: dict[Partition, Owned] = {}
 
@@ -121,6 +123,8 @@ class QuarantineHandler:
 
     async def commit(self, plan: Batch) -> None:
         """Write the rows and move progress."""
-        refused = await self._writer.commit(plan)
+        with self._meter.step("postgres"):
+            refused = await self._writer.commit(plan)
+        self._context.metrics.written(plan)
         if refused:
             log.error("Postgres refused rows of the quarantine; their records stay on the topic alone: %s", refused)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streams.engine.records import Record
+    from streams.metrics import StageMeter
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ class RouterPlan:
 class RouterHandler:
     """Decodes only type and ids; the raw bytes go on unchanged, with where they came from in a header."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, meter: StageMeter) -> None:
         self._context = context
+        self._meter = meter
         self._writer = context.writer("router")
         self._owned: dict[Partition, Owned] = {}
         self._passed: dict[Partition, int] = {}
@@ -125,5 +127,8 @@ class RouterHandler:
 
     async def commit(self, plan: RouterPlan) -> None:
         """(a) forward, acknowledged; (c) move progress."""
-        await self._context.outgoing.send(plan.outgoing)
-        await self._writer.commit(plan.batch)
+        with self._meter.step("outgoing"):
+            await self._context.outgoing.send(plan.outgoing)
+        with self._meter.step("postgres"):
+            await self._writer.commit(plan.batch)
+        self._context.metrics.written(plan.batch)

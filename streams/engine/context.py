@@ -18,6 +18,7 @@ from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
 from streams.engine.producer import BatchProducer
+from streams.metrics import Metrics
 from streams.topics import require_topics, topic_specs
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from contracts.settings import Settings
     from streams.engine.batches import Partition
+    from tables.store import PartitionStore
 
 
 class Context:
@@ -34,6 +36,11 @@ class Context:
         """`worker` is shown with the partitions that it owns. Connects to nothing yet."""
         self.settings = settings
         self.worker = worker
+        self.metrics = Metrics()
+        self.stores: dict[Partition, PartitionStore] = {}
+        """Stores of the partitions that are owned."""
+        self.restored: dict[Partition, tuple[int, int]] = {}
+        """Changelog records that the last takeover has restored, and those that are still to come."""
         self._databases: list[Database] = []
         self.rules = Rules.of(settings.blocked_ids, settings.max_message_bytes, settings.future_tolerance_s)
         self.cluster = Cluster(settings)

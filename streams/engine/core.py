@@ -16,8 +16,10 @@ import faust
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from contracts.errors import TidemarkError
+from contracts.errors import InternalError, TidemarkError
 from streams.engine.batches import Partition
+from streams.engine.observation import Observation
+from streams.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,6 +36,12 @@ EXIT_FAILED: Final = 70
 QUIESCE_S_MAX: Final = 20.0
 """How long a rebalance waits for the cycle under way, in seconds: within the group's rebalance timeout. A cycle that
 hangs longer (Postgres away) cannot be dropped half way, so the process ends and is restarted."""
+
+STOP_S_MAX: Final = 10.0
+"""A worker that is told to stop has ended after so long, whatever hangs."""
+
+STOP_QUIESCE_S_MAX: Final = 6.0
+"""How long the cycle under way may take then: stores, producers, the group and Faust's own end need the rest."""
 
 
 class EngineApp(faust.App):
@@ -69,11 +77,22 @@ class Engine:
         self.cluster = context.cluster
         self._context = context
         self.owned: set[Partition] = set()
-        self.restoring = False
+        self.phase = "starting"
+        """What the worker is at: starting, joining the group, taking partitions over, running, or stopping."""
         self._stages = dict(stages)
         self._loops: list[asyncio.Task[None]] = []
         self._seeking: set[asyncio.Task[bool]] = set()
-        self._takeover: asyncio.Task[None] | None = None
+        self.takeover: asyncio.Task[None] | None = None
+        """The takeover under way, or the last one."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.observation = Observation(self, context)
+        self.watchdog = Watchdog(
+            context.settings.stall_timeout_s,
+            activities=self.observation.activities,
+            is_excused=lambda: bool(self.observation.waits()),
+            reach_kafka=self.observation.reach_kafka,
+            end=self._hangs,
+        )
         app.engine = self
         app.on_partitions_revoked.connect(self._on_partitions_revoked)
 
@@ -81,6 +100,19 @@ class Engine:
     def stages(self) -> set[Stage[Any]]:
         """All stages."""
         return set(self._stages.values())
+
+    @property
+    def topics(self) -> list[str]:
+        """Every topic that is read."""
+        return list(self._stages)
+
+    def stage_of(self, partition: Partition) -> Stage[Any]:
+        """The stage that reads a partition."""
+        return self._stages[partition.topic]
+
+    def _enter(self, phase: str) -> None:
+        if self.phase != "stopping":
+            self.phase = phase
 
     def wants(self, partition: Any) -> bool:  # noqa: ANN401  a TP of any library
         """Whether records of this partition should be fetched."""
@@ -124,7 +156,10 @@ class Engine:
 
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""
+        self.loop = asyncio.get_running_loop()
+        self.watchdog.start()
         await self._context.start(self.fail)
+        self._enter("joining the group")
         for stage in self.stages:
             task = asyncio.create_task(stage.run(self.fail), name=f"{stage.name}-stage")
             task.add_done_callback(self._ended)
@@ -132,16 +167,25 @@ class Engine:
 
     async def stop(self) -> None:
         """Finish the cycles under way, let go of every partition, and disconnect."""
-        await self.quiesce()
+        self.told_to_stop()
+        await self._quiesce(STOP_QUIESCE_S_MAX)
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
         await self._context.stop()
 
+    def told_to_stop(self) -> None:
+        """Stop within the time that is allowed, or end the process with what it hangs in."""
+        if self.phase != "stopping":
+            self.phase = "stopping"
+            self.watchdog.stop()
+            self.watchdog.stop_by(STOP_S_MAX, f"it was told to stop, and has not within {STOP_S_MAX:.0f} s")
+
     async def _on_partitions_revoked(self, *_: object, **__: object) -> None:
         """Faust awaits this signal before it lets the group rebalance."""
-        await self.quiesce()
+        await self._quiesce(STOP_QUIESCE_S_MAX if self.phase == "stopping" else QUIESCE_S_MAX)
+        self._enter("joining the group")
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -158,26 +202,33 @@ class Engine:
         logging.shutdown()
         os._exit(EXIT_FAILED)
 
-    async def quiesce(self) -> None:
+    def _hangs(self, what: str) -> None:
+        """End the process, which does not get on, and log where everything in it stands. Called from any thread."""
+        log.critical("worker hangs: %s\n%s", what, self.observation.stacks())
+        self.fail(InternalError(f"{what}. Where it hangs is logged above; it starts again from what is committed"))
+
+    async def _quiesce(self, limit_s: float) -> None:
         """A rebalance begins: take nothing more, finish what has begun, stop taking over."""
         try:
-            async with asyncio.timeout(QUIESCE_S_MAX):
-                if self._takeover is not None:
-                    self._takeover.cancel()
-                    await asyncio.gather(self._takeover, return_exceptions=True)
-                    self._takeover = None
+            async with asyncio.timeout(limit_s):
+                if self.takeover is not None:
+                    self.takeover.cancel()
+                    await asyncio.gather(self.takeover, return_exceptions=True)
+                    self.takeover = None
                 await asyncio.gather(*(stage.quiesce() for stage in self.stages))
-        except TimeoutError as late:
-            self.fail(late)
+        except TimeoutError:
+            self.fail(self.observation.unfinished(limit_s))
 
     def rebalanced(self, assigned: Iterable[Any], generation: int) -> None:
         """A rebalance is through: take over what is new, let go of what is gone, and go on."""
+        self._context.metrics.rebalances.inc()
         wanted = {Partition(tp.topic, tp.partition) for tp in assigned if tp.topic in self._stages}
-        self._takeover = asyncio.create_task(self._take_over(wanted, generation), name="takeover")
-        self._takeover.add_done_callback(self._ended)
+        self.takeover = asyncio.create_task(self._take_over(wanted, generation), name="takeover")
+        self.takeover.add_done_callback(self._ended)
 
     async def _take_over(self, wanted: set[Partition], generation: int) -> None:
-        self.restoring = True
+        self._enter("taking partitions over")
+        self._context.restored.clear()
         await self._release(self.owned - wanted)
         new = sorted(wanted - self.owned)
         log.info("generation %d: %d partitions, %d of them new", generation, len(wanted), len(new))
@@ -185,8 +236,8 @@ class Engine:
             for partition in new:
                 group.create_task(self._take(partition))
         positions = {TP(*partition): self._stages[partition.topic].position(partition) for partition in sorted(wanted)}
-        await self._resume(positions, generation)
-        self.restoring = False
+        if await self._resume(positions, generation):
+            self._enter("running")
 
     async def _take(self, partition: Partition) -> None:
         stage = self._stages[partition.topic]
@@ -198,15 +249,19 @@ class Engine:
             stage = self._stages[partition.topic]
             self.owned.discard(partition)
             stage.disown(partition)
+            self._context.stores.pop(partition, None)
             await stage.handler.release(partition)
 
-    async def _resume(self, positions: Mapping[Any, int], generation: int) -> None:
-        """Seek first, then let records flow: the order that Faust's recovery has the other way round."""
+    async def _resume(self, positions: Mapping[Any, int], generation: int) -> bool:
+        """Seek first, then let records flow: the order that Faust's recovery has the other way round.
+
+        False where another rebalance has begun.
+        """
         app, consumer = self.app, self.app.consumer
         if app.consumer_generation_id != generation:
-            return
+            return False
         if not await self._seek(positions, generation):
-            return
+            return False
         await app.on_rebalance_complete.send()
         for stage in self.stages:
             stage.open()
@@ -216,3 +271,4 @@ class Engine:
         await app._fetcher.maybe_start()  # noqa: SLF001  as faust/tables/recovery.py `_resume_streams` does
         app.on_rebalance_end()
         log.info("generation %d: reading %d partitions", generation, len(positions))
+        return True

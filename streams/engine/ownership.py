@@ -92,11 +92,17 @@ async def take_over_state(
         raise
     try:
         taken = await context.take(partition)
-        await restore(context.cluster, store, partition.partition, changelogs)
+        await restore(
+            context.cluster,
+            store,
+            partition.partition,
+            changelogs,
+            lambda restored, left: context.restored.update({partition: (restored, left)}),
+        )
         await context.definitions.at_least(taken.definitions_version)
         limits, last = await look_at(context.cluster, partition, taken.next_offset)
         require_same(partition, taken, last)
-        return OwnedState(
+        owned = OwnedState(
             partition,
             taken.epoch,
             internal_start(partition, limits, "committed", taken.next_offset),
@@ -110,6 +116,8 @@ async def take_over_state(
         await producer.stop()
         store.close()
         raise
+    context.stores[partition] = store
+    return owned
 
 
 def next_to_remake(

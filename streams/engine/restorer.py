@@ -53,9 +53,11 @@ async def restore(
     store: PartitionStore,
     partition: int,
     changelogs: Mapping[str, Restored],
+    tell: Callable[[int, int], None] = lambda _restored, _left: None,
 ) -> int:
     """Bring `store` up to the committed end of its changelogs; returns the number of records applied.
 
+    `tell` is called as it goes on, with the number of records that are restored, and of those that are left.
     To be called once no older owner can write any more, or the end would still move.
     Raises PositionError where the store is ahead of its changelog: one of the two was replaced.
     """
@@ -83,6 +85,7 @@ async def restore(
             left = 0
             for tp in tps:
                 left += max(0, limits[tp].end - await consumer.position(tp))
+            tell(applied, left)
             if not left:
                 break
             fetched = await consumer.getmany(timeout_ms=POLL_MS)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
+from streams.engine.watchdog import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from streams.engine.records import Record
+    from streams.metrics import StageMeter
 
 PENDING_CYCLES: Final = 1
 """A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
@@ -58,13 +60,16 @@ class Stage(Generic[Plan]):
     cycle is being committed, which is I/O, the next is decided, which is CPU.
     """
 
-    def __init__(self, name: str, handler: Handler[Plan], *, cycle_records_max: int) -> None:
+    def __init__(self, name: str, handler: Handler[Plan], meter: StageMeter, *, cycle_records_max: int) -> None:
         self.name = name
         self.handler = handler
+        self._meter = meter
         self._arrived: dict[Partition, int] = {}
         """Offset of the next record that may be taken in."""
         self._taken: dict[Partition, int] = {}
         """Offset of the next record that a cycle may take; behind `_arrived` by what is pending."""
+        self._done: dict[Partition, int] = {}
+        """Offset after the last record whose cycle is committed."""
         self._cycle_records_max = cycle_records_max
         self._pending: dict[Partition, deque[Run]] = {}
         self._pending_records: dict[Partition, int] = {}
@@ -78,15 +83,31 @@ class Stage(Generic[Plan]):
 
     def own(self, partition: Partition, position: int) -> None:
         """Begin to take the records of a partition from `position` on."""
-        self._arrived[partition] = self._taken[partition] = position
+        self._arrived[partition] = self._taken[partition] = self._done[partition] = position
 
     def disown(self, partition: Partition) -> None:
         """Take no more of this partition."""
-        del self._arrived[partition], self._taken[partition]
+        del self._arrived[partition], self._taken[partition], self._done[partition]
 
     def position(self, partition: Partition) -> int:
         """Offset of the next record that no cycle has taken: where to read on after a rebalance."""
         return self._taken[partition]
+
+    def done(self, partition: Partition) -> int:
+        """Offset after the last record of this partition whose cycle is committed."""
+        return self._done[partition]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records are let in: not from the beginning of a rebalance to the end of the takeover."""
+        return self._is_open
+
+    def under_way(self) -> Activity | None:
+        """What the stage has to do, and where it is with that; None where it has nothing to do."""
+        if not self._meter.under_way and not self._pending:
+            return None
+        pending = sum(self._pending_records.values())
+        return Activity(self.name, self._meter.finished, f"{self._meter.doing()}; {pending} records pending")
 
     def wants(self, partition: Partition) -> bool:
         """Whether records of this partition should be fetched."""
@@ -128,7 +149,7 @@ class Stage(Generic[Plan]):
         if not self._is_open or arrived is None or partition in self._pending:
             return
         if position > arrived and (handed is None or arrived >= handed):
-            self._arrived[partition] = self._taken[partition] = position
+            self._arrived[partition] = self._taken[partition] = self._done[partition] = position
             self.handler.passed_over(partition, position)
             self._wake.set()
 
@@ -168,13 +189,21 @@ class Stage(Generic[Plan]):
                     taken = self._take()
                     if not taken and not self.handler.has_work():
                         break
-                    plan = await self.handler.decide(taken)
+                    with self._meter.step("decide"):
+                        plan = await self.handler.decide(taken)
                     if self._committing is not None:
                         await self._committing
-                    self._committing = asyncio.create_task(self.handler.commit(plan), name=f"{self.name}-commit")
+                    self._committing = asyncio.create_task(self._commit(plan, taken), name=f"{self.name}-commit")
                     self._committing.add_done_callback(watch)
                     if not self._pending:
                         await self._committing
+
+    async def _commit(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
+        with self._meter.step("commit"):
+            await self.handler.commit(plan)
+        for partition, records in taken.items():
+            self._done[partition] = max(self._done[partition], records[-1].offset + 1)
+        self._meter.committed(taken)
 
     def _take(self) -> dict[Partition, Sequence[Record]]:
         """Everything pending, at most a cycle's worth, a fair share from each partition."""

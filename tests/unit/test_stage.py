@@ -9,6 +9,7 @@ import pytest
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
 from streams.engine.stage import Stage
+from streams.metrics import Metrics
 
 P0, P1 = Partition("leaves", 0), Partition("leaves", 1)
 WAIT_S = 20
@@ -20,6 +21,7 @@ class Record:
     """As much of a record as a stage looks at."""
 
     offset: int
+    timestamp: int = 0
 
 
 class Noting:
@@ -62,7 +64,7 @@ class Running:
 
     def __init__(self, handler, cycle_records_max):
         self.handler = handler
-        self.stage = Stage("test", handler, cycle_records_max=cycle_records_max)
+        self.stage = Stage("test", handler, Metrics().stage("test"), cycle_records_max=cycle_records_max)
         self.failures = []
 
     def batch(self, *offsets, partition=P0):

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +14,21 @@ from aiokafka import TopicPartition
 
 from contracts.settings import Settings
 from operations.settings import settings_environ
+from operations.verify import Verification, verify
 from operations.wait import Arrival, wait_until_arrived
 from operations.workers import worker_command
 from sinks.postgres import queries
+from sinks.postgres.database import Database
 from sinks.postgres.migration import migrate
 from streams.engine.cluster import Cluster
 from streams.engine.producer import BatchProducer, Outgoing
 from streams.topics import create_topics, topic_specs
-from tests.oracle.shapes import Record
+from tests.oracle import Record, differences, recompute
 
 JSON_COLUMNS = {"properties", "sent_properties", "attributes", "claimants"}
 STOP_S_MAX = 20
+FIRST_MS = 1_795_000_000_000
+"""Kafka's time of the first record that is loaded: 2026-11-18."""
 
 
 @dataclass
@@ -76,14 +80,29 @@ class Pipeline:
         process.terminate()
         return process.wait(STOP_S_MAX)
 
-    async def load(self, values: Sequence[bytes | None], *, partitions: Sequence[int] | None = None) -> None:
-        """Send values to the source topic, without a key: round robin, or to the partitions told."""
+    async def load(
+        self,
+        values: Sequence[bytes | None],
+        *,
+        partitions: Sequence[int] | None = None,
+        times_ms: Sequence[int] | None = None,
+    ) -> None:
+        """Send values to the source topic, without a key: round robin, or to the partitions told.
+
+        Kafka's times go up by a millisecond from `FIRST_MS`, unless others are told.
+        """
         producer = BatchProducer(Cluster(self.settings))
         await producer.start()
         count, topic = self.settings.source_partitions, self.settings.source_topics[0]
         try:
             await producer.send(
-                Outgoing(topic, partitions[n] if partitions else n % count, None, value, 1_795_000_000_000 + n)
+                Outgoing(
+                    topic,
+                    partitions[n] if partitions else n % count,
+                    None,
+                    value,
+                    times_ms[n] if times_ms else FIRST_MS + n,
+                )
                 for n, value in enumerate(values)
             )
         finally:
@@ -127,6 +146,29 @@ class Pipeline:
             return await queries.stats(connection, self.settings.app_version)
         finally:
             await connection.close()
+
+    async def verified(self) -> Verification:
+        """What `tidemark verify` finds."""
+        connection = await Database(self.settings.dsn, self.settings.schema, application="tidemark-test").open()
+        try:
+            return await verify(self.settings, connection)
+        finally:
+            await connection.close()
+
+    async def findings(self, *, unclaimed: Collection[tuple[str, str]] = ()) -> list[str]:
+        """What is wrong with a system at rest: every table and counter is compared with the recomputation, and the
+        tables with each other. `unclaimed` holds the pairs (anonymous leaf, user leaf) that are taken apart."""
+        expected = recompute(await self.source_records(), claims=True, unclaimed=unclaimed)
+        found = differences(expected, await self.tables())
+        verification = await self.verified()
+        counts = verification.counts
+        counted = (counts.read, counts.applied, counts.duplicate, counts.quarantined)
+        wanted = (expected.read, expected.applied, expected.duplicate, expected.quarantined)
+        if counted != wanted:
+            found.append(f"read, applied, duplicate, quarantined: expected {wanted}, found {counted}")
+        if not verification.is_well:
+            found.append(f"verify: {verification.to_builtins()}")
+        return found
 
     async def source_records(self) -> list[Record]:
         """Everything that the source topic holds, as the recomputation takes it."""

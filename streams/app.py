@@ -172,7 +172,7 @@ def run_worker(settings: Settings, worker: str) -> None:
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     # A series more for each counter, with the time of its first increment.
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has not typed it
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app = build_app(settings, worker)

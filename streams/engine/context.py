@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import xxhash
 from aiokafka.errors import KafkaConnectionError
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from contracts.settings import Settings
     from streams.engine.batches import Partition
     from tables.store import PartitionStore
+
+log = logging.getLogger(__name__)
+
+CLOSE_S_MAX: Final = 1.0
+"""How long a server may take to let its connections go, which have nothing under way."""
 
 
 class Context:
@@ -90,8 +96,11 @@ class Context:
         """Disconnect."""
         await self.definitions.stop()
         await self.outgoing.stop()
-        for database in self._databases:
-            await database.close()
+        try:
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await asyncio.gather(*(database.close() for database in self._databases))
+        except TimeoutError:
+            log.info("Postgres does not answer; its connections are cut")
 
 
 def now_ms() -> int:

@@ -82,10 +82,35 @@ async def wait_until_arrived(
     return Arrival((), wait.elapsed_s())
 
 
+async def wait_until_decided(
+    settings: Settings, *, standstill_s: float = STANDSTILL_S, on_progress: OnProgress | None = None
+) -> Arrival:
+    """Wait until what is in the leaves topic now is decided, and what was refused of it is in the quarantine again.
+
+    Gives up when nothing has moved for `standstill_s`. Raises ServiceError when a topic does not exist.
+    """
+    wait = _Wait(settings, None, on_progress, standstill_s)
+    try:
+        await wait.start()
+        await wait.reach("leaves", (settings.leaves_topic,))
+        await wait.reach("quarantine", (settings.quarantine_topic,))
+    except TimeoutError:
+        return Arrival(wait.missing, wait.elapsed_s())
+    finally:
+        await wait.stop()
+    return Arrival((), wait.elapsed_s())
+
+
 class _Wait:
     """One wait: its clock, its connections, and what is missing at the moment."""
 
-    def __init__(self, settings: Settings, timeout_s: float | None, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timeout_s: float | None,
+        on_progress: OnProgress | None,
+        standstill_s: float = STANDSTILL_S,
+    ) -> None:
         self.missing: tuple[Missing, ...] = ()
         self._settings = settings
         self._cluster = Cluster(settings)
@@ -93,6 +118,7 @@ class _Wait:
         self._consumer: AIOKafkaConsumer | None = None
         self._on_progress = on_progress
         self._timeout_s = timeout_s
+        self._standstill_s = standstill_s
         self._began = self._moved = time.monotonic()
 
     def elapsed_s(self) -> float:
@@ -153,7 +179,7 @@ class _Wait:
     def _remaining_s(self) -> float:
         if self._timeout_s is not None:
             return self._began + self._timeout_s - time.monotonic()
-        return self._moved + STANDSTILL_S - time.monotonic()
+        return self._moved + self._standstill_s - time.monotonic()
 
     async def _limits(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Bounds]:
         while True:

@@ -8,6 +8,7 @@ import click
 
 from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, AttributeType
 from operations import show
+from operations.cli.redrive import quarantine_redrive
 from operations.cli.run import FAILED, Run, as_json, ask, command, err, out, tell_json
 from operations.stats import read_report
 from sinks.postgres import queries
@@ -132,7 +133,10 @@ def definitions_set(
 
 @click.group()
 def quarantine() -> None:
-    """Look at what was refused, and why."""
+    """Look at what was refused, and why; let it go in again."""
+
+
+quarantine.add_command(quarantine_redrive)
 
 
 @quarantine.command("list")

@@ -8,5 +8,6 @@ partitions   months of the time-partitioned tables
 writer       one batch, one transaction
 progress     who owns a partition, and how far it is
 definitions  types of attributes, told of changes
+quarantine   what was refused, for those who redrive it
 queries      what people and tests ask
 """

@@ -11,7 +11,6 @@ from typing import IO, Any, Self
 
 import asyncpg
 import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
@@ -24,7 +23,7 @@ from operations.embedded.postgres import find_postgres, postgres_log, start_post
 from operations.embedded.state import read_state, write_state
 from operations.files import hold
 from operations.processes import ServiceProcess
-from streams.security import aiokafka_security
+from streams.engine.cluster import Cluster
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +214,8 @@ async def check_configured(settings: Settings) -> None:
                 "Check the address, the password and that the server runs."
             ) from error
     if settings.bootstrap_servers:
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap_servers, **aiokafka_security(settings))
+        cluster = Cluster(settings)
+        admin = cluster.admin()
         try:
             async with asyncio.timeout(_REACH_S):
                 await admin.start()
@@ -223,7 +223,7 @@ async def check_configured(settings: Settings) -> None:
         except (OSError, TimeoutError, KafkaError) as error:
             raise ServiceError(
                 f"expected a Kafka at {settings.bootstrap_servers} that speaks {settings.security_protocol}; "
-                f"{error or type(error).__name__}. Check TIDEMARK_BOOTSTRAP_SERVERS, the security "
+                f"{await cluster.refusal()}. Check TIDEMARK_BOOTSTRAP_SERVERS, the security "
                 "settings and that the broker runs."
             ) from error
         finally:

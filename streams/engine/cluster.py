@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from contracts.errors import ServiceError
 from streams.security import aiokafka_security
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from contracts.settings import Settings
+
+
+REFUSAL_MS_MAX: Final = 10_000
+"""How long each broker has to refuse a connection."""
 
 
 class Bounds(NamedTuple):
@@ -43,6 +49,24 @@ class Cluster:
             auto_offset_reset="none",
             **options,
         )
+
+    async def refusal(self) -> str:
+        """Why no connection comes about, in the words of whoever refuses it; aiokafka's clients log it and go on."""
+        options = {name: value for name, value in self.client_options.items() if name != "bootstrap_servers"}
+        reasons: list[str] = []
+        for host, port, _ in collect_hosts(self.settings.bootstrap_servers):
+            try:
+                connection = await create_conn(host, port, request_timeout_ms=REFUSAL_MS_MAX, **options)
+                connection.close()
+            except (OSError, TimeoutError, KafkaError) as error:
+                reason = f"{host}:{port}: {error or type(error).__name__}"
+                if isinstance(error, KafkaConnectionError) and self.settings.security_protocol.endswith("SSL"):
+                    # With TLS 1.3 a broker refuses a client's certificate after the handshake, without a word.
+                    reason += "; it may want another client certificate (ssl_cert_file)"
+                reasons.append(reason)
+            else:
+                reasons.append(f"{host}:{port} takes a connection now")
+        return "; ".join(sorted(reasons))
 
     def admin(self) -> AIOKafkaAdminClient:
         """An admin client."""

@@ -84,11 +84,10 @@ class Context:
         try:
             await require_topics(self.cluster, topic_specs(self.settings))
         except KafkaConnectionError as error:
-            msg = (
-                f"expected Kafka at {self.settings.bootstrap_servers}; it does not answer: {error}. Check the address, "
-                "the security settings, and that the brokers run"
-            )
-            raise ServiceError(msg) from error
+            raise ServiceError(
+                f"expected Kafka at {self.settings.bootstrap_servers}; {await self.cluster.refusal()}. Check the "
+                "address, the security settings, and that the brokers run"
+            ) from error
         await self.outgoing.start()
         await self.definitions.start(fail)
 

@@ -27,6 +27,25 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="certifi
 
 USER, PASSWORD, KEY_PASSWORD = "segment", "correct horse", "battery staple"
 JAAS_PLAIN = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+EXPIRED = "OLD_SSL"
+"""A listener whose certificate has run out."""
+CA_CONFIG = """
+[ca]
+default_ca = own
+[own]
+database = index
+serial = serial
+x509_extensions = server
+new_certs_dir = .
+certificate = ca.pem
+private_key = ca.key
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[server]
+subjectAltName = IP:127.0.0.1
+"""
 JAAS_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
@@ -55,15 +74,25 @@ def _certificates(home: Path) -> None:
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
         _openssl(home, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
     (home / "store.pem").write_text((home / "server.key").read_text() + (home / "server.pem").read_text())
+    (home / "ca.cnf").write_text(CA_CONFIG)
+    (home / "index").touch()
+    _openssl(
+        home,
+        *("ca", "-batch", "-config", "ca.cnf", "-in", "server.csr", "-out", "expired.pem", "-create_serial"),
+        *("-startdate", "20200101000000Z", "-enddate", "20210101000000Z", "-notext"),
+    )
+    (home / "expired-store.pem").write_text((home / "server.key").read_text() + (home / "expired.pem").read_text())
     _openssl(home, "rsa", "-aes256", "-in", "client.key", "-out", "locked.key", "-passout", f"pass:{KEY_PASSWORD}")
 
 
 def _properties(home: Path, ports: dict[str, int]) -> str:
-    clients = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+    clients = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", EXPIRED)
     listeners = [f"{name}://127.0.0.1:{ports[name]}" for name in clients]
     values: dict[str, Any] = {
         **embedded._BROKER,
-        "listener.security.protocol.map": ",".join([*(f"{n}:{n}" for n in clients), "CONTROLLER:PLAINTEXT"]),
+        "listener.security.protocol.map": ",".join(
+            [*(f"{n}:{n.removeprefix('OLD_')}" for n in clients), "CONTROLLER:PLAINTEXT"]
+        ),
         "controller.quorum.voters": f"1@127.0.0.1:{ports['CONTROLLER']}",
         "advertised.listeners": ",".join(listeners),
         "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{ports['CONTROLLER']}"]),
@@ -73,6 +102,8 @@ def _properties(home: Path, ports: dict[str, int]) -> str:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": home / "ca.pem",
         "listener.name.ssl.ssl.client.auth": "required",
+        f"listener.name.{EXPIRED.lower()}.ssl.keystore.type": "PEM",
+        f"listener.name.{EXPIRED.lower()}.ssl.keystore.location": home / "expired-store.pem",
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
     }
     for name in ("sasl_plaintext", "sasl_ssl"):
@@ -87,7 +118,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     home = tmp_path_factory.mktemp("secured")
     _certificates(home)
     ports: dict[str, int] = {}
-    for name in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", "CONTROLLER"):
+    for name in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL", EXPIRED, "CONTROLLER"):
         ports[name] = free_port(frozenset(ports.values()))
     (home / "server.properties").write_text(_properties(home, ports))
     jars = ensure_jars(default_cache_dir(""))
@@ -126,7 +157,9 @@ def settings_for(secured: Secured, protocol: str, **changes: Any) -> Settings:
         changes.setdefault("ssl_ca_file", secured.ca)
     if protocol.startswith("SASL"):
         changes = {"sasl_username": USER, "sasl_password": PASSWORD, **changes}
-    return Settings(bootstrap_servers=secured.addresses[protocol], security_protocol=protocol, **changes)
+    return Settings(
+        bootstrap_servers=secured.addresses[protocol], security_protocol=protocol.removeprefix("OLD_"), **changes
+    )
 
 
 async def _round_trip(settings: Settings) -> bytes:
@@ -170,16 +203,21 @@ async def test_a_client_certificate(secured: Secured):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "changes"),
+    ("protocol", "changes", "why"),
     [
-        ("SSL", {}),
-        ("SASL_SSL", {"ssl_ca_file": ""}),
-        ("SASL_SSL", {"sasl_password": "wrong"}),
-        ("SASL_PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_password": "wrong"}),
+        ("SSL", {}, "may want another client certificate"),
+        ("SASL_SSL", {"ssl_ca_file": ""}, "unable to get local issuer certificate"),
+        (EXPIRED, {}, "certificate has expired"),
+        ("SASL_SSL", {"sasl_password": "wrong"}, "Authentication failed"),
+        ("SASL_PLAINTEXT", {"sasl_mechanism": "SCRAM-SHA-256", "sasl_password": "wrong"}, "Authentication failed"),
     ],
-    ids=["no certificate", "unknown authority", "wrong password", "wrong SCRAM password"],
+    ids=["no certificate", "unknown authority", "expired certificate", "wrong password", "wrong SCRAM password"],
 )
-async def test_a_refused_client_says_how_it_tried(secured: Secured, protocol: str, changes: dict[str, str]):
-    with pytest.raises(ServiceError, match=f"{protocol}.*security settings") as error:
+async def test_a_refused_client_says_how_it_tried_and_why(
+    secured: Secured, protocol: str, changes: dict[str, str], why: str
+):
+    with pytest.raises(ServiceError, match=f"{protocol.removeprefix('OLD_')};.*security settings") as error:
         await check_configured(settings_for(secured, protocol, **changes))
+    print(error.value)
+    assert why in str(error.value)
     assert "wrong" not in str(error.value)

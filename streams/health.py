@@ -11,4 +11,6 @@ if TYPE_CHECKING:
 def problems(engine: Engine) -> list[str]:
     """Why the worker is not ready; empty where it is."""
     found = [] if engine.phase == "running" else [engine.phase]
+    if engine.watchdog.is_kafka_away:
+        found.append("Kafka does not answer")
     return [*found, *engine.observation.waits(), *map(str, engine.watchdog.suspects)]

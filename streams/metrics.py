@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
+from contracts.outcomes import Reason, WarningKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -88,6 +90,11 @@ class Metrics:
         self.warnings = Counter(
             "tidemark_message_warnings_total", "Warnings of messages that were applied.", ["kind"], registry=registry
         )
+        # All of them are there from the beginning: an increase from nothing to one is none for Prometheus.
+        for reason in Reason:
+            self.quarantined.labels(reason.value)
+        for kind in WarningKind:
+            self.warnings.labels(kind.value)
         self.cycle_records = Histogram(
             "tidemark_cycle_records", "Records in one cycle.", ["stage"], registry=registry, buckets=CYCLE_BUCKETS
         )
@@ -135,7 +142,8 @@ class Metrics:
         self.applied.inc(applied)
         self.duplicate.inc(duplicate)
         for row in batch.quarantined:
-            self.quarantined.labels(row.reason).inc()
+            if not row.is_again:
+                self.quarantined.labels(row.reason).inc()
 
 
 class StageMeter:

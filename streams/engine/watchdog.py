@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.5
 """How often is looked."""
 
+ASK_AGAIN_S: Final = 5.0
+"""How often Kafka is asked while it does not answer."""
+
 FROZEN_LIMITS: Final = 2
 """A library's call that holds the interpreter itself lets no thread run: after so many limits faulthandler, which
 needs none, dumps what it can and ends the process, with exit code 1."""
@@ -90,7 +93,9 @@ class Watchdog:
         self._end = end
         self._stillness = Stillness()
         self._now_s = 0.0
-        self._asked_s = 0.0
+        self._ask_at_s = limit_s / 2
+        self.is_kafka_away = False
+        """Whether Kafka did not answer when it was asked last."""
         self.still: list[Still] = []
         """What is under way, as last seen."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,14 +145,15 @@ class Watchdog:
             return
         self.still = self._stillness.look(self._now_s, self._activities())
         late = self._late()
-        if not late and self._now_s - self._asked_s < self._limit_s / 2:
+        if not late and self._now_s < self._ask_at_s:
             return
         # What nothing was heard of for a while may only seem to be at its end; and without Kafka nothing gets on.
-        self._asked_s = self._now_s
-        if not await self._reach_kafka():
-            if late:
-                log.warning("waits for Kafka, which does not answer: %s", "; ".join(map(str, late)))
-                self.still = self._stillness.look(self._now_s, ())
+        was_away, self.is_kafka_away = self.is_kafka_away, not await self._reach_kafka()
+        self._ask_at_s = self._now_s + (ASK_AGAIN_S if self.is_kafka_away else self._limit_s / 2)
+        if was_away != self.is_kafka_away:
+            log.warning("Kafka does not answer: the worker waits" if self.is_kafka_away else "Kafka answers again")
+        if self.is_kafka_away:
+            self.still = self._stillness.look(self._now_s, ())
             return
         self.still = self._stillness.look(self._now_s, self._activities())
         late = self._late()

@@ -69,6 +69,11 @@ class Worker:
         }
 
 
+def nonzero(metrics: dict[tuple[str, ...], float], name: str) -> dict[str, float]:
+    """Samples of a metric with one label that have counted something."""
+    return {key[1]: value for key, value in metrics.items() if key[0] == name and value}
+
+
 @pytest.fixture
 async def session():
     async with aiohttp.ClientSession() as made:
@@ -89,10 +94,8 @@ async def test_metrics_tell_what_the_counters_in_postgres_tell(
         assert metrics["tidemark_records_read_total", topic] == stats.read
         assert metrics["tidemark_messages_applied_total",] == stats.applied
         assert metrics["tidemark_messages_duplicate_total",] == stats.duplicate
-        by_reason = {key[1]: value for key, value in metrics.items() if key[0] == "tidemark_messages_quarantined_total"}
-        assert by_reason == stats.quarantined
-        kinds = {key[1]: value for key, value in metrics.items() if key[0] == "tidemark_message_warnings_total"}
-        assert kinds == stats.warnings
+        assert nonzero(metrics, "tidemark_messages_quarantined_total") == stats.quarantined
+        assert nonzero(metrics, "tidemark_message_warnings_total") == stats.warnings
         # Each message is a record of the leaves topic, and so are claims and contributions.
         assert metrics["tidemark_cycle_records_sum", "router"] == stats.read
         assert metrics["tidemark_end_to_end_latency_seconds_count", "router"] == stats.read

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from contracts import records as state
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
+from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
@@ -163,8 +164,10 @@ class CompanyHandler:
         with self._meter.step("changelog"):
             async with asyncio.TaskGroup() as group:
                 logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        crash_points.reached("company-logged")
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan.batch)
+        crash_points.reached("company-written")
         self._context.metrics.written(plan.batch)
         if refused:
             log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
@@ -172,6 +175,7 @@ class CompanyHandler:
             for (owned, _, _), task in zip(plan.changes, logged, strict=True):
                 pairs, positions = task.result()
                 owned.store.apply([(companies.FAMILY, pairs)], positions)
+        crash_points.reached("company-stored")
         self._under_way.remove(plan)
 
     async def _log_changes(

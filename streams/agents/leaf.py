@@ -19,6 +19,7 @@ from streams.agents.leaf_cycle import Changes, LeafCycle
 from streams.agents.leaf_items import Item, read_item
 from streams.agents.leaf_state import Read, load, load_whole, profile_row
 from streams.agents.refused_rows import account_for
+from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
@@ -245,17 +246,22 @@ class LeafHandler:
         (e) Done: the next cycle reads from the stores what this one changed.
         """
         with self._meter.step("outgoing"):
-            await self._context.outgoing.send(plan.outgoing)
+            await crash_points.send("leaf-sending", plan.outgoing, self._context.outgoing.send)
+        crash_points.reached("leaf-sent")
         with self._meter.step("changelog"):
             async with asyncio.TaskGroup() as group:
                 logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+        crash_points.reached("leaf-logged")
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
+        crash_points.reached("leaf-written")
         self._context.metrics.written(plan.batch)
         with self._meter.step("store"):
             for (owned, _), task in zip(plan.changes, logged, strict=True):
                 stored, positions = task.result()
                 owned.store.apply(stored, positions)
+                crash_points.reached("leaf-storing")
+        crash_points.reached("leaf-stored")
         self._under_way.remove(plan)
 
     def _account_for(self, plan: LeafPlan, batch: Batch, refused: Sequence[Refused]) -> Batch:
@@ -277,6 +283,7 @@ class LeafHandler:
                 Outgoing(settings.seen_changelog, number, b"", pack_entries(entries), decided_ms),
             ]
         )
+        crash_points.reached("leaf-logging")
         stored: list[tuple[str, Pairs]] = [
             (leaves.FAMILY, pairs),
             (self._seen[owned.partition].family(decided_ms), [*entries]),

@@ -12,6 +12,7 @@ from contracts.outcomes import Reason, Refusal
 from domain.identity import route
 from sinks.postgres.batch import Batch, Move
 from streams.agents.quarantine import quarantined
+from streams.engine import crash_points
 from streams.engine.batches import Partition
 from streams.engine.context import Context, partition_of
 from streams.engine.ownership import Owned, last_of, look_at, require_same, source_start
@@ -128,7 +129,9 @@ class RouterHandler:
     async def commit(self, plan: RouterPlan) -> None:
         """(a) forward, acknowledged; (c) move progress."""
         with self._meter.step("outgoing"):
-            await self._context.outgoing.send(plan.outgoing)
+            await crash_points.send("router-sending", plan.outgoing, self._context.outgoing.send)
+        crash_points.reached("router-sent")
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch)
+        crash_points.reached("router-written")
         self._context.metrics.written(plan.batch)

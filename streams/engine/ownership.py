@@ -17,6 +17,7 @@ from aiokafka import TopicPartition
 
 from contracts.errors import PositionError
 from sinks.postgres.batch import Batch, Move
+from streams.engine import crash_points
 from streams.engine.cluster import bounds
 from streams.engine.producer import BatchProducer
 from streams.engine.records import checksum
@@ -91,7 +92,9 @@ async def take_over_state(
         store.close()
         raise
     try:
+        crash_points.reached("takeover-fenced")
         taken = await context.take(partition)
+        crash_points.reached("takeover-taken")
         await restore(
             context.cluster,
             store,
@@ -99,6 +102,7 @@ async def take_over_state(
             changelogs,
             lambda restored, left: context.restored.update({partition: (restored, left)}),
         )
+        crash_points.reached("restored")
         await context.definitions.at_least(taken.definitions_version)
         limits, last = await look_at(context.cluster, partition, taken.next_offset)
         require_same(partition, taken, last)

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
 
 from contracts.errors import FencedError
+from streams.engine import crash_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,6 +115,7 @@ class BatchProducer:
         try:
             await self._producer.begin_transaction()
             positions = await self.send(records)
+            crash_points.reached("transaction")
             await self._producer.commit_transaction()
         except* (ProducerFenced, OutOfOrderSequenceNumber) as group:
             fenced = group

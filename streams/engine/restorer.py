@@ -18,6 +18,7 @@ from faust.tables.manager import TableManager
 from faust.tables.table import Table
 
 from contracts.errors import PositionError
+from streams.engine import crash_points
 from streams.engine.cluster import bounds
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ async def restore(
             for tp, records in fetched.items():
                 store.apply(changelogs[tp.topic](records), {tp.topic: records[-1].offset + 1})
                 applied += len(records)
+                crash_points.reached("restoring")
             if time.monotonic() - reported > REPORT_EVERY_S:
                 reported = time.monotonic()
                 log.info("%s: %d changelog records restored, %d to go", store.path.name, applied, left)

@@ -75,7 +75,11 @@ class Patience:
         _waiting.add(self)
         limit = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self._attempts, 16))
         self._attempts += 1
-        await sleep(random.uniform(0, limit))  # noqa: S311  # spreads attempts, guards nothing
+        try:
+            await sleep(random.uniform(0, limit))  # noqa: S311  # spreads attempts, guards nothing
+        except BaseException:
+            _waiting.discard(self)
+            raise
 
     def over(self) -> None:
         """Note that an attempt succeeded."""

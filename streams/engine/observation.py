@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 JOIN_SLACK_S: Final = 60.0
 """How much longer than anything else joining the group may take: as long as the group waits for a member."""
 
+BUSY_SLACK_S: Final = 300.0
+"""How much longer a partition may get nothing while its stage is busy with others, which are fetched in turns."""
+
 REACH_S_MAX: Final = 10.0
 """Kafka is taken for away when it does not tell the ends of topics in this time."""
 
@@ -55,8 +58,12 @@ class Observation:
         for partition, behind in self.lags().items():
             stage = engine.stage_of(partition)
             if behind > 0 and stage.is_open:
-                position = stage.position(partition), stage.done(partition)
-                yield Activity(f"reading {partition.topic}/{partition.partition}", position, f"{behind} records behind")
+                yield Activity(
+                    f"reading {partition.topic}/{partition.partition}",
+                    (stage.position(partition), stage.done(partition)),
+                    f"{behind} records behind",
+                    0 if stage.under_way() is None else BUSY_SLACK_S,
+                )
         if not all(stage.is_open for stage in engine.stages):
             yield Activity("group", engine.app.consumer_generation_id, engine.phase, JOIN_SLACK_S)
 
@@ -88,7 +95,8 @@ class Observation:
         return lags
 
     def _consumer_thread(self) -> Any:  # noqa: ANN401  Faust is untyped
-        return getattr(self._engine.app.consumer, "_thread", None)
+        # Not `app.consumer`, which would make one.
+        return getattr(getattr(self._engine.app, "_consumer", None), "_thread", None)
 
     def _fetched_end(self, partition: Partition) -> int:
         """The end that the last fetch of this partition has told; -1 where there was none."""

@@ -177,6 +177,33 @@ async def test_a_worker_that_hangs_ends_and_tells_where(settings: Settings) -> N
         stop_all(running)
 
 
+async def test_a_takeover_that_hangs_ends_the_worker(settings: Settings, session: aiohttp.ClientSession) -> None:
+    async with pipeline(settings) as running:
+        proxy = Proxy(settings.dsn)
+        async with proxy.running():
+            running.start("b")
+            running.settings = msgspec.structs.replace(settings, dsn=proxy.dsn, stall_timeout_s=STALL_S)
+            running.start("a")
+            worker, other = [Worker(session, await whereabouts(running, name)) for name in "ab"]
+
+            async def share() -> bool:
+                owned = [
+                    sum(value for key, value in (await each.metrics()).items() if key[0] == "tidemark_owned_partitions")
+                    for each in (worker, other)
+                ]
+                return all(owned) and await worker.is_ready() and await other.is_ready()
+
+            await until(share, "both workers to own partitions")
+            # A Postgres that is there and says nothing more: the partitions of the other one cannot be taken.
+            proxy.stall_after_bytes = 0
+            assert await asyncio.to_thread(running.stop, "b") == 0
+            process = running.workers.pop("a")
+            assert await asyncio.to_thread(process.wait, 60) == EXIT_FAILED
+        log = running.log("a")
+        assert "takeover has got nothing done for" in log
+        assert "in Context.take" in log
+
+
 @pytest.mark.parametrize("after_s", [0.5, 1.0, 1.3, 1.6, 2.0, 3.0])
 async def test_told_to_stop_while_it_starts(settings: Settings, after_s: float) -> None:
     async with pipeline(settings) as running:

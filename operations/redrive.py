@@ -163,7 +163,7 @@ async def _judged(
         for row in rows:
             judged = judge(row, rules)
             if type(judged) is Refusal:
-                stays.append(row._replace(reason=judged.reason, detail=judged.detail, raw=b""))
+                stays.append(row._replace(reason=judged.reason.value, detail=judged.detail, raw=b""))
             else:
                 assert type(judged) is Accepted
                 accepted.append(judged)

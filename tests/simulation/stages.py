@@ -100,6 +100,7 @@ class Stage:
         self.haste = random.choice((0.02, 0.2, 0.6))
         """How soon a cycle is decided: the later, the more is pending."""
         self.definitions = postgres.definitions
+        self.rules = RULES
         self.owned: dict[Partition, Owned] = {}
         self.plans: list[Plan] = []
         self.stores: dict[Partition, Store] = {}
@@ -219,7 +220,9 @@ class LeafStage(Stage):
     """The leaves topic, with the real decisions (`LeafHandler.decide`)."""
 
     def _decide(self, plan: Plan) -> None:
-        items = [(owned, [leaf_items.read_item(record, RULES) for record in records]) for owned, records in plan.taken]
+        items = [
+            (owned, [leaf_items.read_item(record, self.rules) for record in records]) for owned, records in plan.taken
+        ]
         new: set[tuple[str, str]] = set()
         for _, of_partition in items:
             for item in of_partition:

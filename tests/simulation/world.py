@@ -91,7 +91,7 @@ class Router:
         targets: dict[Partition, deque[Outgoing]] = {}
         for record in records:
             origin = Origin(*self.partition, record.offset, record.kafka_time_ms)
-            routed = route(record.value, RULES)
+            routed = route(record.value, self.world.rules)
             if isinstance(routed, Refusal):
                 sent = quarantined(settings, origin, routed, record.value)
             else:
@@ -110,6 +110,8 @@ class World:
 
     def __init__(self, scenario: Scenario, random: Random, *, is_told: bool = False) -> None:
         self.random = random
+        self.rules = RULES
+        """Of the routers; each stage has its own."""
         self.kafka = Kafka()
         self.postgres = Postgres()
         self.settings = _settings(scenario.leaves_partitions)

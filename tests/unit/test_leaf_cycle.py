@@ -5,7 +5,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecord
 
 from contracts.definitions import Definitions
-from contracts.origins import ORIGIN_HEADER, Origin
+from contracts.origins import ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
 from contracts.outcomes import Reason
 from contracts.records import decode_update, encode
 from contracts.settings import Settings
@@ -14,6 +14,7 @@ from streams.agents.leaf_cycle import LeafCycle
 from streams.agents.leaf_items import read_item
 from streams.agents.leaf_state import load
 from streams.agents.quarantine import quarantine_row
+from streams.engine.context import partition_of
 from tables import leaves
 from tests.messages import KAFKA_MS, RULES, message, raw
 
@@ -100,12 +101,13 @@ def partition():
     return Partition()
 
 
-CALLS = [
-    item(message("page", messageId="p1"), 0),
-    item(message("identify", messageId="i1", traits={"email": "a@b.co", "plan": "pro"}), 1),
-    item(message("track", messageId="t1", properties={"n": 1}), 2),
-    item(message("group", messageId="g1", traits={"name": "Acme"}), 3),
+MESSAGES = [
+    message("page", messageId="p1"),
+    message("identify", messageId="i1", traits={"email": "a@b.co", "plan": "pro"}),
+    message("track", messageId="t1", properties={"n": 1}),
+    message("group", messageId="g1", traits={"name": "Acme"}),
 ]
+CALLS = [item(each, offset) for offset, each in enumerate(MESSAGES)]
 
 
 def to_companies(partition):
@@ -287,3 +289,80 @@ def test_a_bug_costs_the_message_that_meets_it(partition, caplog):
     assert partition.counters.page_views == 2
     assert set(partition.seen.values()) == {0, 2}
     assert partition.applied == 3
+
+
+def redriven(content, offset, *, source, value=WHOLE, leaf=LEAF):
+    """A record that lets a message of the quarantine go in again."""
+    origin = Origin("segment", 0, source, KAFKA_MS)
+    headers = [(ORIGIN_HEADER, origin.pack()), (REDRIVE_HEADER, value)]
+    return read_item(DefaultRecord(offset, KAFKA_MS, 0, leaf.encode(), raw(content), headers), RULES)
+
+
+def test_a_redrive_counts_though_its_offset_is_below_what_was_counted(partition):
+    partition.cycle(item(message("page", messageId="p1"), 0, source=50))
+    partition.cycle(redriven(message("page", messageId="p0"), 1, source=7))
+    (gone,) = partition.batch.redriven
+    assert gone[:4] == ("segment", 0, 7, "applied")
+    assert (gone.leaves_topic, gone.leaves_partition) == (SETTINGS.leaves_topic, partition_of(b"user:u1", 4))
+    assert partition.counted() == (0, 0), "Postgres counts it, by the row"
+    assert partition.highs == {"segment/0": 50}
+    assert partition.counters.page_views == 2
+    assert len(partition.batch.page_views) == 1
+
+
+def test_a_redrive_of_what_is_known_is_a_duplicate(partition):
+    partition.cycle(item(message("page", messageId="p1"), 0, source=50))
+    partition.cycle(redriven(message("page", messageId="p1"), 1, source=7))
+    assert [each.outcome for each in partition.batch.redriven] == ["duplicate"]
+    assert partition.counted() == (0, 0)
+    assert partition.counters.page_views == 1
+    assert rows_of(partition.batch) == rows_of(Batch())
+
+
+def test_a_redrive_is_told_again_until_postgres_has_it_and_no_more(partition):
+    partition.cycle(redriven(message("page", messageId="p1"), 0, source=7))
+    partition.committed = 0
+    partition.cycle(redriven(message("page", messageId="p1"), 0, source=7))
+    assert [each.outcome for each in partition.batch.redriven] == ["applied"]
+    partition.cycle(redriven(message("page", messageId="p1"), 0, source=7))
+    assert partition.batch.redriven == []
+    assert partition.counters.page_views == 1
+
+
+def test_a_redrive_that_is_refused_again_says_so(partition):
+    partition.cycle(redriven(message("track", event=...), 0, source=7))
+    row = quarantined(partition.outgoing)
+    assert (row.offset, row.reason, row.is_again, row.lacks_rows) == (7, "missing_event_name", True, False)
+    assert partition.batch.redriven == []
+    assert partition.highs == {}
+
+
+def test_a_redrive_to_a_leaf_that_the_rules_do_not_say_has_no_effect(partition, caplog):
+    partition.cycle(redriven(message("page"), 0, source=7, leaf="user:u9"))
+    assert (partition.batch.redriven, partition.outgoing, partition.snapshot()) == ([], [], ({}, {}))
+    assert "stays in the quarantine" in caplog.text
+
+
+def test_a_redrive_of_missing_rows_makes_them_and_leaves_the_state_alone(partition):
+    partition.cycle(*CALLS)
+    before = partition.snapshot()
+    partition.cycle(*(redriven(each, 4 + n, source=n, value=ROWS) for n, each in enumerate(MESSAGES)))
+    batch = partition.batch
+    assert [len(rows) for rows in (batch.page_views, batch.occurrences, batch.company_members)] == [1, 1, 1]
+    assert [each.outcome for each in batch.redriven] == ["applied"] * 4
+    assert partition.snapshot() == before
+    assert partition.profile()[LEAF].page_views == 1
+
+
+def test_a_bug_in_rows_leaves_them_missing(partition, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeafCycle, "_rows", broken)
+        partition.cycle(item(message("page", messageId="p1"), 0))
+    row = quarantined(partition.outgoing)
+    assert (row.reason, row.lacks_rows, row.is_again) == (Reason.INTERNAL_ERROR, True, False)
+    partition.cycle(redriven(message("page", messageId="p1"), 1, source=0, value=ROWS))
+    assert len(partition.batch.page_views) == 1
+    assert partition.counters.page_views == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter as CountsByKind
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -34,8 +35,9 @@ CYCLE_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 80
 LATENCY_BUCKETS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 """From a quiet system's to that of a backlog."""
 
-LATENCY_SAMPLES_MAX: Final = 16
-"""Records of a partition whose latency is looked at in one cycle, evenly spaced: some microseconds."""
+LATENCY_SAMPLES_MAX: Final = 64
+"""Records whose latency is looked at in one cycle, evenly spaced in each partition, one of each at least: less than a
+tenth of a millisecond."""
 
 
 class WeightedHistogram:
@@ -108,7 +110,7 @@ class Metrics:
         self.latency = WeightedHistogram(
             "tidemark_end_to_end_latency_seconds",
             "From Kafka's time of the source record until a stage has committed what follows from it; estimated from "
-            f"at most {LATENCY_SAMPLES_MAX} records of each partition and cycle.",
+            f"at most {LATENCY_SAMPLES_MAX} records of each cycle, or one of each partition.",
             "stage",
             LATENCY_BUCKETS_S,
         )
@@ -132,15 +134,17 @@ class Metrics:
     def written(self, batch: Batch) -> None:
         """Count what a batch that is in Postgres now tells of its messages."""
         applied = duplicate = 0
+        warnings: CountsByKind[str] = CountsByKind()
         for move in batch.progress:
             if move.read:
                 self.read.labels(move.topic).inc(move.read)
             applied += move.applied
             duplicate += move.duplicate
-            for kind, count in move.warnings.items():
-                self.warnings.labels(kind).inc(count)
+            warnings.update(move.warnings)
         self.applied.inc(applied)
         self.duplicate.inc(duplicate)
+        for kind, count in warnings.items():
+            self.warnings.labels(kind).inc(count)
         for row in batch.quarantined:
             if not row.is_again:
                 self.quarantined.labels(row.reason).inc()
@@ -172,8 +176,9 @@ class StageMeter:
         """Note that a cycle of these records is committed."""
         self._metrics.cycle_records.labels(self._stage).observe(sum(map(len, taken.values())))
         now_ms = time.time_ns() // 1_000_000
+        samples_max = max(1, LATENCY_SAMPLES_MAX // max(1, len(taken)))
         for records in taken.values():
-            stride = -(-len(records) // LATENCY_SAMPLES_MAX)
+            stride = -(-len(records) // samples_max)
             for begin in range(0, len(records), stride):
                 weight = min(stride, len(records) - begin)
                 latency_ms = now_ms - records[begin + weight // 2].timestamp

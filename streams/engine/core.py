@@ -221,6 +221,8 @@ class Engine:
 
     def rebalanced(self, assigned: Iterable[Any], generation: int) -> None:
         """A rebalance is through: take over what is new, let go of what is gone, and go on."""
+        if self.phase == "stopping":
+            return
         self._context.metrics.rebalances.inc()
         wanted = {Partition(tp.topic, tp.partition) for tp in assigned if tp.topic in self._stages}
         self.takeover = asyncio.create_task(self._take_over(wanted, generation), name="takeover")

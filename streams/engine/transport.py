@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import aiokafka
 import uvloop
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
@@ -21,6 +20,7 @@ from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
 
 from contracts.errors import PositionError
+from streams.engine.assignor import TopicwiseStickyAssignor
 from streams.engine.batches import Arrived
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
 
     `_create_worker_consumer` (`faust/transport/drivers/aiokafka.py`) fixes the isolation level, the assignor and
     `fetch_max_wait_ms`. Changelogs are not consumed by the group here, so that Faust's own assignor, which exists to
-    place them, is not needed; KIP-54's sticky assignor moves fewer partitions.
+    place them, is not needed; a sticky one moves fewer partitions.
     """
 
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
@@ -69,7 +69,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             **engine_of(self.app).cluster.client_options,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
-            partition_assignment_strategy=[StickyPartitionAssignor],
+            partition_assignment_strategy=[TopicwiseStickyAssignor],
             enable_auto_commit=False,
             # Never an automatic reset: a topic that was recreated or cut under a running worker ends it, and what is
             # wrong is told when the partition is taken over again.

@@ -195,7 +195,9 @@ class LeafCycle:
         if offset >= self._was_committed:
             self._rows(call, applied)
             if with_fields or is_known or applied.counters is not counters:
-                self._touched[leaf] = self._touched.get(leaf, False) or with_fields
+                # The first row of a leaf that was taken back from its owner since may be made here: it is made whole.
+                whole = with_fields or (is_known and claims_key(leaf) in known)
+                self._touched[leaf] = self._touched.get(leaf, False) or whole
             if counters is None or is_known:
                 self._resolved.add(leaf)
         item.is_counted = item.redrive is None and self._count_once(item, origin)
@@ -337,6 +339,8 @@ class LeafCycle:
             batch.identities.append(rows.Identity(leaf, owner or leaf))
         else:
             batch.identities_gone.append(leaf)
+        if has_facts and owner is not None:
+            batch.profiles_gone.append(leaf)
         if leaf not in self._owners:
             return
         claims = cast("state.LeafClaims | None", self._known.get(claims_key(leaf)))
@@ -347,5 +351,3 @@ class LeafCycle:
             batch.contests_gone.append(leaf)
         if owner is None:
             self._touched[leaf] = True
-        elif has_facts:
-            batch.profiles_gone.append(leaf)

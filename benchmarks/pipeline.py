@@ -1,7 +1,8 @@
 """How fast the main job is, on embedded services of its own: `make bench`, or `python -m benchmarks.pipeline --help`.
 
-Messages are loaded first, then the workers are started: measured is from the first record read to the last row
-committed, as Postgres' own progress tells it, with the row counts checked against what was generated. In the same run,
+Messages are loaded first, then the workers are started: measured is from the moment a worker takes its first partition,
+just before it reads, to the last row committed, as Postgres' own progress tells it, with the row counts checked against
+what was generated. In the same run,
 so that a figure can be read as a share of what the machine gives: fetching alone, and fetching and decoding.
 """
 
@@ -42,7 +43,7 @@ RUN_SIZE = 20_000
 
 COUNTS = """
 select coalesce(sum(read), 0)::bigint, coalesce(sum(applied), 0)::bigint, coalesce(sum(duplicate), 0)::bigint,
-    coalesce(sum(next_offset), 0)::bigint
+    coalesce(sum(next_offset), 0)::bigint, count(*)
 from progress
 """
 ROWS = """
@@ -58,10 +59,11 @@ class Result:
     name: str
     events_per_s: float
     cpu_us_per_event: float
-    """Of the process or processes named."""
+    """Of the process or processes named, together."""
     machine_us_per_event: float
     """Of everything on the machine, Kafka and Postgres too."""
     peak_rss_mib: float
+    """Of the same processes, together."""
 
 
 def machine_cpu_s() -> float:
@@ -120,9 +122,16 @@ async def limit(settings: Settings, messages: int, *, decode: bool) -> Result:
     return Result(name, messages / spent, (time.process_time() - cpu) / messages * 1e6, busy, own)
 
 
-def worker_processes(supervisor: Supervisor) -> list[psutil.Process]:
-    """The supervised workers that run now."""
-    return [psutil.Process(each.process.identity.pid) for each in supervisor.workers if each.process is not None]
+def worker_usage(supervisor: Supervisor) -> tuple[float, float]:
+    """CPU seconds so far and MiB of memory now, of all supervised workers together."""
+    cpu = rss = 0.0
+    for worker in supervisor.workers:
+        if worker.process is not None:
+            process = psutil.Process(worker.process.identity.pid)
+            times = process.cpu_times()
+            cpu += times.user + times.system
+            rss += process.memory_info().rss / 2**20
+    return cpu, rss
 
 
 async def measure(
@@ -133,20 +142,19 @@ async def measure(
     for number in range(1, workers + 1):
         supervisor.add(f"w{number}")
     began = last = time.monotonic()
-    before: tuple[int, ...] = (0, 0, 0, 0)
+    before: tuple[int, ...] = (0, 0, 0, 0, 0)
     arriving: asyncio.Task[Arrival] | None = None
-    machine = machine_cpu_s()
-    peak = 0.0
+    machine, cpu_at_first, cpu, peak = machine_cpu_s(), 0.0, 0.0, 0.0
     try:
         while True:
             await asyncio.sleep(POLL_S)
             now = tuple(await connection.fetchrow(COUNTS))
-            if not before[0] and now[0]:
-                began, machine = time.monotonic(), machine_cpu_s()
+            cpu, rss = worker_usage(supervisor)
+            peak = max(peak, rss)
+            if not before[4] and now[4]:
+                began, machine, cpu_at_first = time.monotonic(), machine_cpu_s(), cpu
             if now != before:
                 last, before = time.monotonic(), now
-            processes = worker_processes(supervisor)
-            peak = max([peak, *(process.memory_info().rss / 2**20 for process in processes)])
             if arriving is None and now[0] == messages and now[1] + now[2] == messages:
                 # What messages led to, claims and contributions, is still on its way.
                 arriving = asyncio.create_task(wait_until_arrived(settings, timeout_s=STANDSTILL_S))
@@ -157,13 +165,12 @@ async def measure(
             if time.monotonic() - last > STANDSTILL_S:
                 raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now[:3]}")
         busy = (machine_cpu_s() - machine) / messages * 1e6
-        cpu = sum(sum(process.cpu_times()[:2]) for process in worker_processes(supervisor))
         views, occurrences, counted = await connection.fetchrow(ROWS)
     finally:
         await connection.close()
     if (views, occurrences, counted) != (kinds["page"], kinds["track"], kinds["page"]):
         raise SystemExit(f"wrong rows: {views} views, {occurrences} occurrences, {counted} counted; expected {kinds}")
-    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), cpu / messages * 1e6, busy, peak)
+    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), (cpu - cpu_at_first) / messages * 1e6, busy, peak)
 
 
 @contextmanager

@@ -1,0 +1,39 @@
+-- What every peer writes. The same columns, keys and indexes by leaf as Tidemark's own tables have, less the columns
+-- that nothing of the load fills, and less partitioning by month.
+create schema peer;
+set search_path to peer;
+
+create table page_views (
+    message_id text collate "C" primary key,
+    leaf text collate "C" not null,
+    event_time timestamptz not null,
+    url text,
+    path text,
+    title text,
+    referrer text,
+    name text,
+    properties jsonb not null
+);
+create index page_views_timeline on page_views (leaf, event_time);
+
+create table event_occurrences (
+    message_id text collate "C" primary key,
+    leaf text collate "C" not null,
+    event text collate "C" not null,
+    event_time timestamptz not null,
+    properties jsonb not null
+);
+create index event_occurrences_timeline on event_occurrences (leaf, event_time);
+
+create table profiles (
+    profile_id text collate "C" primary key,
+    user_id text collate "C",
+    email text,
+    page_views bigint not null default 0,
+    first_seen timestamptz,
+    last_seen timestamptz,
+    attributes jsonb not null default '{}',
+    -- Event time of the identify call that set the attributes last; only the peer without a state store needs it.
+    identified_at timestamptz
+)
+with (fillfactor = 80);

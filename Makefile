@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check lint types layers test test-faults bench lock clean
+.PHONY: setup demo check lint types layers test test-faults fuzz bench lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -36,6 +36,10 @@ test: setup
 test-faults: setup
 	$(BIN)/pytest -m faults
 
+fuzz: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
+	$(BIN)/python -m tests.fuzz
+
 bench: setup
 	$(BIN)/python -m benchmarks.pipeline
 
@@ -44,4 +48,4 @@ lock: setup
 		--all-extras -o requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .tidemark .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .tidemark .mypy_cache .ruff_cache .hypothesis .fuzz

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -97,6 +98,10 @@ class Proxy:
         """Cut after so many further bytes of requests."""
         self.stall_after_bytes: int | None = None
         """Pass on so many further bytes of requests, then nothing: as a process that was stopped."""
+        self.bad_line: random.Random | None = None
+        """Pass everything on in pieces of any size, some of them late, and cut now and then."""
+        self.cut_odds = 0.0
+        """How often a piece on a bad line is the last one of its connection, which passes on half of it."""
         self.stalled = asyncio.Event()
         self.cuts = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,6 +131,8 @@ class Proxy:
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # the end of the proxy: asyncio would log a server's task that ends by it
         finally:
             for way in ways:
                 way.cancel()
@@ -156,8 +163,25 @@ class Proxy:
                     await writer.drain()
                     self.cuts += 1
                     return
+            if self.bad_line is not None:
+                if not await self._passed_on(data, writer, self.bad_line):
+                    return
+                continue
             writer.write(data)
             await writer.drain()
+
+    async def _passed_on(self, data: bytes, writer: asyncio.StreamWriter, rng: random.Random) -> bool:
+        while data:
+            size = rng.choice((1, 5, 100, 1000, 20_000, 65_536))
+            piece, data = data[:size], data[size:]
+            is_last = rng.random() < self.cut_odds
+            writer.write(piece[: len(piece) // 2] if is_last else piece)
+            await writer.drain()
+            if is_last:
+                self.cuts += 1
+                return False
+            await asyncio.sleep(rng.choice((0, 0, 0, 0.001, 0.02)))
+        return True
 
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -165,5 +189,9 @@ class Proxy:
                 self.cut_at_reply = None
                 self.cuts += 1
                 return
+            if self.bad_line is not None:
+                if not await self._passed_on(data, writer, self.bad_line):
+                    return
+                continue
             writer.write(data)
             await writer.drain()

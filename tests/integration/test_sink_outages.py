@@ -8,10 +8,10 @@ import time
 import asyncpg
 import pytest
 
-from contracts.errors import FencedError
+from contracts.errors import FencedError, InternalError
 from sinks.postgres.batch import Batch, Move
 from sinks.postgres.progress import take
-from tests.integration.sink_environment import APP, TOPIC, Proxy, open_sink, view
+from tests.integration.sink_environment import APP, TOPIC, Proxy, open_sink, view, whole
 
 
 @pytest.fixture
@@ -197,3 +197,121 @@ async def test_a_server_that_is_not_there_is_waited_for(sink, caplog):
         await commit
     assert (await sink.stands()).next_offset == 1
     assert len([each for each in caplog.records if "waits for Postgres" in each.message]) == 1
+
+
+async def held_elsewhere(sink, statement):
+    """Another session, in a transaction that holds what a statement takes."""
+    other = await asyncpg.connect(sink.dsn, server_settings={"search_path": "tidemark"})
+    held = other.transaction()
+    await held.start()
+    await other.execute(statement)
+    return other, held
+
+
+async def test_a_statement_that_runs_out_of_time_is_tried_again(sink, caplog):
+    writer = sink.new_writer(statement_timeout_ms=300, lock_timeout_ms=60_000)
+    epoch = await warmed(sink, writer)
+    other, held = await held_elsewhere(sink, "select from progress for update")
+    commit = asyncio.create_task(writer.commit(Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2)])))
+    try:
+        await asyncio.sleep(1)
+        assert not commit.done()
+    finally:
+        await held.rollback()
+        await other.close()
+    await commit
+    assert "57014" in caplog.text
+    assert await views(sink) == {"m0", "m1"}
+    assert (await sink.stands()).next_offset == 2
+
+
+async def test_a_database_that_is_read_only_is_waited_for(sink, caplog):
+    """As after a failover, when the old primary is a standby: each session begins read-only."""
+    epoch = await warmed(sink, sink.writer)
+    name = await sink.connection.fetchval("select current_database()")
+    await sink.connection.execute(f"alter database {name} set default_transaction_read_only = on")
+    await sink.connection.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'tidemark-test'"
+    )
+    batch = Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
+    commit = asyncio.create_task(sink.writer.commit(batch))
+    await asyncio.sleep(1)
+    assert not commit.done()
+    await sink.connection.execute(f"alter database {name} set default_transaction_read_only = off")
+    await commit
+    assert "waits for Postgres" in caplog.text
+    assert await views(sink) == {"m0", "m1"}
+    assert (await sink.stands()).applied == 2
+
+
+@pytest.mark.parametrize("ends", ["committed", "rolled back"])
+async def test_a_row_that_another_session_is_writing(sink, ends):
+    """Nobody else writes these tables; where somebody does, the key is there once."""
+    epoch = await warmed(sink, sink.writer)
+    other, held = await held_elsewhere(
+        sink,
+        "insert into page_views (message_id, leaf, kind, event_time, properties) "
+        "select 'm1', leaf, kind, event_time, '{}' from page_views where message_id = 'm0'",
+    )
+    batch = Batch(page_views=[view(1), view(2)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=2)])
+    commit = asyncio.create_task(sink.writer.commit(batch))
+    await asyncio.sleep(0.3)
+    assert not commit.done()
+    await (held.commit() if ends == "committed" else held.rollback())
+    await other.close()
+    await commit
+    assert await views(sink) == {"m0", "m1", "m2"}
+    assert (await sink.stands()).applied == 3
+
+
+async def test_a_deadlock_with_another_session_is_resolved(sink):
+    """Whichever of the two Postgres picks, the batch is written once."""
+    await sink.step(Batch(profiles=[(whole("user:a"), 1), (whole("user:b"), 1)]))
+    for round_ in range(2, 6):
+        other, held = await held_elsewhere(
+            sink, "set local deadlock_timeout = '10s'; update profiles set email = null where profile_id = 'user:b'"
+        )
+        batch = Batch(profiles=[(whole("user:a", views=round_), round_), (whole("user:b", views=round_), round_)])
+        commit = asyncio.create_task(sink.step(batch))
+        await asyncio.sleep(0.2)
+        try:
+            await other.execute("update profiles set email = null where profile_id = 'user:a'")
+            await held.commit()
+        except asyncpg.DeadlockDetectedError:
+            await held.rollback()
+        await other.close()
+        await commit
+        rows = await sink.connection.fetch("select page_views from profiles")
+        assert [row[0] for row in rows] == [round_, round_]
+
+
+async def test_an_index_of_somebody_else_that_refuses_a_row_stops_and_loses_nothing(sink):
+    """Unique violation: waiting would not help, and the message is not at fault."""
+    epoch = await warmed(sink, sink.writer)
+    await sink.connection.execute("create unique index by_hand on profiles (email)")
+    rows = [(whole("user:a", email="x@y.z"), 2), (whole("user:b", email="x@y.z"), 2)]
+    batch = Batch(page_views=[view(1)], profiles=rows, progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
+    with pytest.raises(InternalError, match=r"23505.*by_hand"):
+        await sink.writer.commit(batch)
+    assert await views(sink) == {"m0"}
+    assert (await sink.stands()).next_offset == 1
+    await sink.connection.execute("drop index by_hand")
+    await sink.writer.commit(batch)
+    assert await views(sink) == {"m0", "m1"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_bad_line_costs_time_alone(sink, seed):
+    """Packets come halved and late, and connections break anywhere."""
+    batches = 15
+    async with Proxy(sink.dsn).running() as proxy:
+        proxy.bad_line, proxy.cut_odds = random.Random(seed), 0.02
+        writer = sink.new_writer(proxy.dsn)
+        epoch = (await sink.stands()).epoch
+        for n in range(batches):
+            rows = [view(100 * n + each) for each in range(100)]
+            await writer.commit(Batch(page_views=rows, progress=[Move(TOPIC, 0, epoch, n, n + 1, applied=100)]))
+        assert proxy.cuts > 1
+    now = await sink.stands()
+    assert (now.next_offset, now.applied) == (batches, 100 * batches)
+    assert len(await views(sink)) == 100 * batches

@@ -37,3 +37,9 @@ create table profiles (
     identified_at timestamptz
 )
 with (fillfactor = 80);
+
+-- How far each partition of identities was applied, for the peer that keeps it in the same transaction as its rows.
+create table positions (
+    partition integer primary key,
+    next_offset bigint not null
+);

@@ -60,6 +60,7 @@ def test_every_command_that_was_promised_is_there():
         "definitions list",
         "definitions set",
         "quarantine list",
+        "quarantine redrive",
         "quarantine show",
     }
 

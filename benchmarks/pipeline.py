@@ -170,7 +170,9 @@ async def measure(
         await connection.close()
     if (views, occurrences, counted) != (kinds["page"], kinds["track"], kinds["page"]):
         raise SystemExit(f"wrong rows: {views} views, {occurrences} occurrences, {counted} counted; expected {kinds}")
-    return Result(f"tidemark, {workers} worker(s)", messages / (last - began), (cpu - cpu_at_first) / messages * 1e6, busy, peak)
+    return Result(
+        f"tidemark, {workers} worker(s)", messages / (last - began), (cpu - cpu_at_first) / messages * 1e6, busy, peak
+    )
 
 
 @contextmanager

@@ -53,7 +53,9 @@ def main() -> None:
     cores = found["machine"]["cores"]
     systems = [row for row in rows if row["name"] not in LIMITS]
     place = source.parent
-    draw(systems, "events_per_s", f"Events a second, {cores} cores (median, least to most)", place / "rate", ranges=True)
+    draw(
+        systems, "events_per_s", f"Events a second, {cores} cores (median, least to most)", place / "rate", ranges=True
+    )
     draw(
         systems,
         "machine_us_per_event",

@@ -76,10 +76,12 @@ def markdown(
     lines = [
         "# Side by side",
         "",
-        "The same messages, the same job, each system on services of its own that were just started; see "
-        "`benchmarks/compare.py`. Medians over the rounds; a system is listed only where every row was right. CPU and "
-        "memory are those of the system's own processes, together; the machine's CPU is everything, with Kafka and "
-        "Postgres.",
+        (
+            "The same messages, the same job, each system on services of its own that were just started; see "
+            "`benchmarks/compare.py`. Medians over the rounds; a system is listed only where every row was right. CPU "
+            "and memory are those of the system's own processes, together; the machine's CPU is everything, with "
+            "Kafka and Postgres."
+        ),
         "",
         "| what | messages | rounds | events/s | least to most | CPU us/event | machine us/event | RSS MiB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",

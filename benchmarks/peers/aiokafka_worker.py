@@ -149,7 +149,7 @@ class Positions(ConsumerRebalanceListener):
         self.writing = asyncio.Lock()
         """Held while batches are on their way: a partition is given up only after them."""
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002  aiokafka's signature
         async with self.writing:
             self.next.clear()
 
@@ -198,7 +198,8 @@ async def write(pool: asyncpg.Pool, positions: Positions, partition: int, record
         told = list(zip(*profiles.values(), strict=True))
         await connection.execute(
             APPLY,
-            *columns[:2], [moment(at) for at in columns[2]], *columns[3:8], [encode(each).decode() for each in columns[8]],
+            *columns[:2], [moment(at) for at in columns[2]], *columns[3:8],
+            [encode(each).decode() for each in columns[8]],
             list(profiles), told[0], [moment(at) for at in told[1]], [encode(each).decode() for each in told[2]],
             [moment(at) for at in told[3]],
         )  # fmt: skip

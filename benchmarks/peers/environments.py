@@ -9,10 +9,14 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
+import jgo
+
 from contracts.settings import Settings
+from operations.embedded import jars
 from operations.embedded.jars import COORDINATES as _EMBEDDED
 from operations.embedded.jars import Jar, ensure_jars
 from operations.embedded.java import find_java
@@ -73,12 +77,6 @@ def kafka_streams() -> str:
 
 
 def _print_pins() -> None:
-    import tempfile
-
-    import jgo
-
-    from operations.embedded import jars
-
     found = {
         f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
         for endpoint in COORDINATES

@@ -35,6 +35,9 @@ BLOCKED_IDS = (
 """SEMANTICS S1. Compared without case, and in quotes as well; while the list is not empty, ids of only zeros
 and dashes are blocked too."""
 
+OWN_PREFIX = "tidemark-"
+"""Begins the name of every topic that Tidemark writes itself, of whatever app version."""
+
 _POSTGRES_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 # 249 is Kafka's limit for a topic name; 48 leaves ample room for our prefixes and suffixes.
 _APP_VERSION = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
@@ -176,7 +179,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.http_host:
             yield "http_host", "expected an address of this machine, as '127.0.0.1' or '0.0.0.0'; got none"
         if self.dsn and not self.dsn.startswith(("postgresql://", "postgres://")):
-            yield "dsn", "expected an address as 'postgresql://user:password@host:port/database'"
+            yield (
+                "dsn",
+                "expected 'postgresql://user:password@host:port/database'; got an address that begins otherwise",
+            )
 
     def _problems_of_numbers(self) -> Iterator[tuple[str, str]]:
         for name in (
@@ -233,7 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def app_id(self) -> str:
         """Faust's app id, the consumer group, and the prefix of every internal topic."""
-        return f"tidemark-{self.app_version}"
+        return OWN_PREFIX + self.app_version
 
     @property
     def leaves_topic(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import shlex
 import signal
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from contracts.settings import Settings
+from contracts.settings import OWN_PREFIX, Settings
 from operations.cli.run import FAILED, Run, as_json, command, err, out, run, tell_json
 from operations.cli.services import prepare
 from operations.demo import Moving, demo_settings, empty_demo_dir, run_demo
@@ -36,10 +37,16 @@ def _header(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
     return headers
 
 
+def _finite(_ctx: click.Context, _param: click.Parameter, number: float | None) -> float | None:
+    if number is not None and not math.isfinite(number):
+        raise click.BadParameter(f"expected a finite number; got {number}")
+    return number
+
+
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @click.option("--topic", help="Where to.  [default: the first of source_topics]")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Lines a second, at most.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), callback=_finite, help="Lines a second, at most.")
 @click.option("--header", "headers", multiple=True, callback=_header, metavar="NAME=VALUE", help="On every record.")
 @as_json
 @command
@@ -63,6 +70,13 @@ def load(
     """  # noqa: D301
     settings = told.with_kafka()
     if topic is not None and topic not in settings.source_topics:
+        if topic.startswith(OWN_PREFIX):
+            # One record that is not Tidemark's ends every worker that reads it, for good.
+            raise click.BadParameter(
+                f"expected a source topic ({', '.join(settings.source_topics)}); {topic} is one that only Tidemark "
+                "itself may write",
+                param_hint="--topic",
+            )
         err.print(f"Nobody reads {topic}: source_topics are {', '.join(settings.source_topics)}.", style="yellow")
     from_stdin = str(file) == "-"
     total = None if from_stdin else file.stat().st_size
@@ -101,7 +115,12 @@ def _tell_loaded(done: Loaded, topic: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--timeout", type=click.FloatRange(0), help="Seconds.  [default: until nothing moves for 5 minutes]")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    callback=_finite,
+    help="Seconds.  [default: until nothing moves for 5 minutes]",
+)
 @as_json
 @command
 def wait(told: Run, *, timeout: float | None, as_json: bool) -> int:

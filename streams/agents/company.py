@@ -14,6 +14,7 @@ from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
+from streams.engine.records import foreign
 from tables import companies
 from tables.positions import APPLIED, encode_position
 from tables.store import PartitionStore
@@ -42,6 +43,14 @@ class CompanyPlan:
     changes: list[tuple[OwnedState, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
     """Partition, records by company, and S."""
     batch: Batch = field(default_factory=Batch)
+
+
+def read_update(record: Record) -> state.CompanyUpdate:
+    """What a record of the companies topic says. Raises InternalError for one that nobody here has sent."""
+    try:
+        return state.decode_update(record.value)
+    except (TypeError, ValueError) as error:
+        raise foreign("an update of a company in the companies topic", record, error) from error
 
 
 class CompanyHandler:
@@ -90,7 +99,7 @@ class CompanyHandler:
         plan.batch.definitions_version = definitions.version
         for partition, records in taken.items():
             owned = self._owned[partition]
-            updates = [state.decode_update(record.value) for record in records]
+            updates = [read_update(record) for record in records]
             kept = self._load(owned, {update.company_id for update in updates})
             for update in updates:
                 kept[update.company_id] = apply_company(kept.get(update.company_id), update, definitions)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from contracts import records as state
-from contracts.errors import InternalError
-from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, REDRIVE_HEADER, Origin
+from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, ORIGIN_HEADER, REDRIVE_HEADER, Origin
 from contracts.outcomes import Reason, Refusal
 from domain.calls import Call, interpret
+from streams.engine.records import foreign
 from tables.seen import seen_key
 
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ class Item:
 
 def read_item(record: Record, rules: Rules) -> Item:
     """Read a record of the leaves topic, whatever its kind. Raises InternalError for one that nobody here has sent."""
-    name, header = record.headers[0]
+    name, header = record.headers[0] if record.headers else ("", b"")
     if name == KIND_HEADER:
         return _read_letter(record, header)
+    if name != ORIGIN_HEADER:
+        raise foreign("a message with its origin in the leaves topic", record, f"its first header is {name!r}")
     origin = Origin.unpack(header)
     redrive = dict(record.headers).get(REDRIVE_HEADER) if len(record.headers) > 1 else None
     try:
@@ -68,12 +70,8 @@ def read_item(record: Record, rules: Rules) -> Item:
 def _read_letter(record: Record, kind: bytes) -> Item:
     try:
         return Item(record, record.key.decode(), letter=_DECODE_LETTER[kind](record.value))
-    except (KeyError, ValueError) as error:
-        msg = (
-            f"expected a claim, a contribution or an act at offset {record.offset} of the leaves topic; came kind "
-            f"{kind!r}, which cannot be read: {error}. Only Tidemark of this version may write to this topic"
-        )
-        raise InternalError(msg) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise foreign(f"a claim, a contribution or an act, not {kind!r}, in the leaves topic", record, error) from error
 
 
 def changes_fields(letter: Letter) -> bool:

@@ -11,6 +11,7 @@ from contracts.outcomes import Refusal
 from sinks.postgres.batch import Batch, Move
 from streams.engine.ownership import Owned, internal_start, last_of, look_at, require_same
 from streams.engine.producer import Outgoing
+from streams.engine.records import foreign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,15 +57,19 @@ def quarantined(
 
 
 def quarantine_row(record: Record) -> rows.Quarantined:
-    """The row of a record of the quarantine topic."""
+    """The row of a record of the quarantine topic. Raises InternalError for one that nobody here has sent."""
     headers = dict(record.headers)
-    origin = Origin.unpack(headers[ORIGIN_HEADER])
+    try:
+        origin = Origin.unpack(headers[ORIGIN_HEADER])
+        reason, detail = headers[REASON_HEADER].decode(), headers[DETAIL_HEADER].decode()
+    except (KeyError, ValueError) as error:
+        raise foreign("a refused message in the quarantine topic", record, repr(error)) from error
     return rows.Quarantined(
         origin.topic,
         origin.partition,
         origin.offset,
-        headers[REASON_HEADER].decode(),
-        headers[DETAIL_HEADER].decode(),
+        reason,
+        detail,
         record.value or b"",
         origin.timestamp_ms,
         LACKS_ROWS_HEADER in headers,

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xxhash
 from aiokafka.consumer import fetcher
 
+from contracts.errors import InternalError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -38,6 +40,14 @@ class Record(Protocol):
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Headers in their order."""
+
+
+def foreign(what: str, record: Record, error: Exception | str) -> InternalError:
+    """The error for a record of an internal topic that no Tidemark of this version has written; `what` was expected."""
+    return InternalError(
+        f"expected {what} at offset {record.offset}; came a record that cannot be read: {error}. Only Tidemark of "
+        "this version may write to its topics. A rebuild under another app_version is the way out"
+    )
 
 
 def checksum(record: Record) -> int:

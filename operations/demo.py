@@ -16,6 +16,7 @@ from rich.console import Console
 from contracts.errors import ServiceError, SettingError
 from contracts.settings import Settings
 from operations.embedded.account import remove_home
+from operations.files import make_directory
 from operations.load import load
 from operations.processes import log_tail
 from operations.runstate import read_status
@@ -29,8 +30,9 @@ from sinks.postgres.progress import read_progress
 from sinks.postgres.queries import stats
 from streams.engine.cluster import Cluster
 
-SAMPLE: Final = Path(__file__).resolve().parents[1] / "examples" / "sample.jsonl"
-"""The sample that comes with Tidemark."""
+_BESIDE: Final = Path(__file__).resolve().with_name("sample.jsonl")
+SAMPLE: Final = _BESIDE if _BESIDE.is_file() else _BESIDE.parents[1] / "examples" / _BESIDE.name
+"""The sample that comes with Tidemark: a wheel brings it beside this module, a checkout in `examples`."""
 
 _MARK = "demo"
 """Name of the file that says: this data directory is a demo's, and may be emptied for the next."""
@@ -97,7 +99,7 @@ def empty_demo_dir(data_dir: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_directory(data_dir)
     (data_dir / _MARK).touch()
 
 

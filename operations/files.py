@@ -8,11 +8,21 @@ import time
 from pathlib import Path
 from typing import IO, Final
 
-from contracts.errors import AlreadyRunningError, DiskFullError
+from contracts.errors import AlreadyRunningError, DiskFullError, ServiceError
 
 RELEASE_S: Final = 2.0
 """How long a lock is waited for: a killed process keeps its locks until the kernel has taken it apart, which takes a
 moment on a busy machine."""
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory where there is none. Raises ServiceError, as where the path is a file or may not be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServiceError(
+            f"expected a directory at {path}, or a place to make one; {error.strerror}. Name another --data-dir."
+        ) from error
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -103,7 +103,9 @@ def _read_file(path: Path) -> dict[str, Any]:
             found = tomllib.load(file)
     except (OSError, ValueError) as error:
         raise SettingError("config", f"expected a TOML file; {error}", str(path)) from error
-    for name in found:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            raise SettingError(name, "expected settings by their names alone, without tables; got a table", str(path))
         _require_known(name, str(path))
     return found
 

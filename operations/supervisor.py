@@ -21,7 +21,7 @@ from rich.console import Console
 from contracts.errors import ServiceError, StartTimeoutError, TidemarkError
 from contracts.settings import Settings
 from operations.embedded.jars import default_cache_dir, ensure_jars
-from operations.files import hold
+from operations.files import hold, make_directory
 from operations.processes import ProcessIdentity, ServiceProcess, log_tail
 from operations.runstate import (
     Phase,
@@ -145,7 +145,7 @@ async def supervised(
     ServiceError and its kin, SettingError, and what `prepare` raises; nothing is left running then.
     """
     data_dir = data_dir.resolve()  # noqa: ASYNC240 - once, before anything runs
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_directory(data_dir)
     with hold(data_dir / "run.lock", "run tidemark up"):
         await asyncio.to_thread(_stop_left_workers, data_dir)
         run_file(data_dir).unlink(missing_ok=True)
@@ -245,7 +245,7 @@ def start_detached(
     seen. Raises AlreadyRunningError, ServiceError with the end of the log, or StartTimeoutError.
     """
     data_dir = data_dir.resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    make_directory(data_dir)
     hold(data_dir / "run.lock", "run tidemark up").close()
     if not settings.bootstrap_servers:
         ensure_jars(default_cache_dir(settings.cache_dir), progress)

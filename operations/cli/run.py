@@ -96,6 +96,16 @@ class Run:
             )
         return self.settings
 
+    async def open(self, database: Database) -> Connection:
+        """Connect, in one attempt. Raises ServiceError, with the address and what to do."""
+        try:
+            return await database.open()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise ServiceError(
+                f"expected a Postgres at {database.address}; {describe(error)}. See that it runs (tidemark status), "
+                "and that the address is right (tidemark dsn)."
+            ) from error
+
     @asynccontextmanager
     async def connection(self, *, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> AsyncIterator[Connection]:
         """A connection to Postgres, of which the schema was checked. Raises ServiceError."""
@@ -103,13 +113,7 @@ class Run:
         database = Database(
             settings.dsn, settings.schema, application="tidemark-cli", statement_timeout_ms=statement_timeout_ms
         )
-        try:
-            connection = await database.open()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise ServiceError(
-                f"expected a Postgres at {database.address}; {describe(error)}. See that it runs (tidemark status), "
-                "and that the address is right (tidemark dsn)."
-            ) from error
+        connection = await self.open(database)
         try:
             await require_migrated(connection, settings.schema)
             yield connection

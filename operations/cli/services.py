@@ -9,7 +9,7 @@ import msgspec
 from contracts.settings import Settings
 from operations import show
 from operations.cli.run import FAILED, Run, as_json, command, err, forget_logging, out, run, tell_json
-from operations.files import hold
+from operations.files import hold, make_directory
 from operations.runstate import RunState, read_status
 from operations.supervisor import Supervisor, run_supervisor, start_detached, stop_running, supervisor_log
 from sinks.postgres.database import Database
@@ -114,7 +114,7 @@ def worker(told: Run, *, name: str) -> None:
 
     forget_logging()
     home = told.data_dir / "workers" / name
-    home.mkdir(parents=True, exist_ok=True)
+    make_directory(home)
     with hold(home / "worker.lock", f"be worker {name}"):
         run_worker(msgspec.structs.replace(settings, data_dir=home), name)
 
@@ -128,7 +128,7 @@ def migrate(told: Run, *, as_json: bool) -> None:
 
     async def work() -> list[str]:
         # One attempt, so that a wrong address is told at once: the migration itself waits for Postgres.
-        await (await Database(settings.dsn, settings.schema).open()).close()
+        await (await told.open(Database(settings.dsn, settings.schema))).close()
         return await migrate_schema(settings.dsn, settings.schema)
 
     applied = run(work())

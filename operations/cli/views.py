@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, AttributeType
+from contracts.outcomes import Reason
 from operations import show
 from operations.cli.redrive import quarantine_redrive
 from operations.cli.run import FAILED, Run, as_json, ask, command, err, out, tell_json
@@ -140,7 +141,7 @@ quarantine.add_command(quarantine_redrive)
 
 
 @quarantine.command("list")
-@click.option("--reason", help="Of this reason only.")
+@click.option("--reason", type=click.Choice([each.value for each in Reason]), help="Of this reason only.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="So many of the newest.")
 @as_json
 @command

@@ -157,6 +157,19 @@ def test_a_postgres_that_is_away_is_told_in_one_line(monkeypatch, closed_port):
     assert "secret" not in refused(invoke("migrate"))
 
 
+def test_a_postgres_that_has_no_address_is_named(monkeypatch):
+    monkeypatch.setenv("TIDEMARK_DSN", "postgresql://me:secret@db.invalid/prod")
+    assert "db.invalid:5432/prod" in refused(invoke("migrate"))
+
+
+@pytest.mark.parametrize("arguments", [("up",), ("up", "--detach"), ("demo",)], ids=" ".join)
+def test_a_data_directory_that_cannot_be_made_is_named(arguments, tmp_path):
+    (tmp_path / "file").touch()
+    line = refused(invoke(*arguments, "--data-dir", str(tmp_path / "file" / "d")))
+    assert str(tmp_path / "file" / "d") in line
+    assert "Name another --data-dir" in line
+
+
 def test_a_kafka_that_is_away_is_told_in_one_line(monkeypatch, closed_port):
     monkeypatch.setenv("TIDEMARK_BOOTSTRAP_SERVERS", f"127.0.0.1:{closed_port}")
     assert f"127.0.0.1:{closed_port}" in refused(invoke("topics", "list"))
@@ -177,9 +190,12 @@ def test_debug_shows_the_traceback(monkeypatch, closed_port):
         ("load",),
         ("load", "no-such-file"),
         ("load", "-", "--rate", "0"),
+        ("load", "-", "--rate", "nan"),
+        ("load", "-", "--topic", "tidemark-v1-leaves"),
         ("load", "-", "--header", "nothing"),
         ("up", "--workers", "-1"),
         ("wait", "--timeout", "soon"),
+        ("wait", "--timeout", "nan"),
         ("nonsense",),
         ("definitions", "set", "users", "age", "integer"),
         ("definitions", "set", "event:", "age", "integer"),
@@ -187,6 +203,7 @@ def test_debug_shows_the_traceback(monkeypatch, closed_port):
         ("definitions", "set", "user", "plan", "fixed_choice"),
         ("definitions", "set", "user", "age", "integer", "--choices", "1,2"),
         ("definitions", "set", "user", "age", "integer", "extra"),
+        ("quarantine", "list", "--reason", "none_of_them"),
         ("quarantine", "show", "segment", "zero", "0"),
         ("identity", "unclaim", "a1"),
         ("identity", "allow", "a1", "--reason", "r"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from contracts.settings import OWN_PREFIX, Settings
 from operations.cli.run import FAILED, Run, as_json, command, err, out, run, tell_json
@@ -240,8 +241,13 @@ def _tell_further(console: Console, where: str, story: Story, *, keep: bool) -> 
         del steps[0]
     console.print("It goes on running. Look further:" if keep else "All of it is stopped, and kept. Look further:")
     width = max(len(line) for line, _ in steps)
+    is_wide = all(2 + width + 2 + len(why) <= console.width for _, why in steps)
     for line, why in steps:
-        console.print(f"  [cyan]{line:<{width}}[/]  [dim]{why}[/]", soft_wrap=True)
+        if is_wide:
+            shown = Text.assemble("  ", (line.ljust(width), "cyan"), "  ", (why, "dim"))
+        else:
+            shown = Text.assemble("  ", (f"{why}:", "dim"), "\n    ", (line, "cyan"))
+        console.print(shown, soft_wrap=True)
 
 
 def _someone(story: Story) -> str:

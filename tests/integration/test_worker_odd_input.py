@@ -1,6 +1,7 @@
 """Every odd line that a real topic carries, through a whole worker (SEMANTICS S12)."""
 
 import msgspec
+from aiokafka import AIOKafkaProducer
 
 from contracts.settings import Settings
 from examples.odd_lines import big_lines, odd_lines
@@ -33,7 +34,7 @@ async def test_every_odd_line_ends_as_the_generator_says(settings: Settings) -> 
 
 
 async def test_odd_keys_headers_and_times_of_records(settings: Settings) -> None:
-    """Whatever else a record carries beside its value."""
+    """Whatever else a record carries beside its value, and however its batch is compressed."""
     settings = msgspec.structs.replace(settings, source_partitions=1)
     topic = settings.source_topics[0]
 
@@ -58,6 +59,14 @@ async def test_odd_keys_headers_and_times_of_records(settings: Settings) -> None
         await producer.start()
         await producer.send(records)
         await producer.stop()
+        compressed = 0
+        for compression in ("gzip", "snappy", "lz4", "zstd"):
+            other = AIOKafkaProducer(**Cluster(settings).client_options, compression_type=compression)
+            await other.start()
+            for number in range(200):
+                await other.send(topic, page(len(records) + compressed + number), partition=0)
+            await other.stop()
+            compressed += 200
         expected = await settled(running)
-        assert expected.applied == len(records)
+        assert expected.applied == len(records) + compressed
         stop_all(running)

@@ -169,6 +169,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 yield "source_topics", f"{topic!r} is a topic that Tidemark writes itself; name another one"
         if len(set(self.source_topics)) != len(self.source_topics):
             yield "source_topics", f"expected each topic once; got {', '.join(self.source_topics)}"
+        for blocked in self.blocked_ids:
+            if "," in blocked or blocked != blocked.strip():
+                yield "blocked_ids", f"expected ids without commas, and without space around them; got {blocked!r}"
         for address in filter(None, self.bootstrap_servers.split(",")):
             host, colon, port = address.strip().rpartition(":")
             if not (host and colon and port.isdecimal() and 0 < int(port) < 65536):

@@ -101,7 +101,8 @@ def worker(told: Run, *, name: str) -> None:
     not restore it from Kafka. Topics and schema have to be there (tidemark topics create, tidemark migrate).
 
     \b
-    Exit codes: 0 told to stop, 70 ended itself (another worker took over, or an error that a restart may mend).
+    Exit codes: 0 told to stop, 1 could not begin, 70 ended itself (another worker took over, or an error that a
+    restart may mend).
 
     \b
     tidemark worker --name w2 --data-dir /var/lib/tidemark

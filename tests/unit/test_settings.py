@@ -92,6 +92,8 @@ def test_errors_name_the_setting_and_its_source(environ: dict[str, str], told: l
         ('schemma = "x"', "did you mean 'schema'"),
         ('leaves_partitions = "8"', "whole number"),
         ("source_topics = [1]", "list of texts"),
+        ("blocked_ids = ['a,b']", "without commas"),
+        ("blocked_ids = [' a']", "without space"),
         ("[kafka]\nbootstrap_servers = 'a:1'", "got a table"),
         ("schema = ", "TOML"),
     ],

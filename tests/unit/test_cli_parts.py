@@ -1,15 +1,18 @@
 """The pure parts below the command line: lines, topics, lag, the guard, what is safe to show."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from contracts.errors import SettingError
 from contracts.settings import Settings
 from operations import show
+from operations.cli.data import _tell_further
 from operations.demo import demo_settings, empty_demo_dir
 from operations.guard import ROOT, find_intruder
 from operations.load import LINE_BYTES_MAX, LineSplitter, LineTooLongError
@@ -141,3 +144,15 @@ def test_a_demo_has_settings_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "tidemark.toml").touch()
     with pytest.raises(SettingError, match=r"tidemark\.toml"):
         demo_settings(told, tmp_path)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(("columns", "lines_a_step"), [(80, 2), (120, 1)])
+def test_what_the_demo_offers_next_fits_the_terminal(capsys, columns, lines_a_step, keep):
+    story = SimpleNamespace(profiles=[{"profile_id": "anon:a1"}, {"profile_id": "user:u [1]"}])
+    _tell_further(Console(width=columns), ".tidemark/demo", story, keep=keep)
+    head, *steps = capsys.readouterr().out.splitlines()
+    assert head.endswith("Look further:")
+    assert len(steps) == lines_a_step * (5 if keep else 6)
+    assert max(map(len, steps)) <= columns
+    assert any("tidemark profile show 'u [1]' --data-dir .tidemark/demo" in step for step in steps)

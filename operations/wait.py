@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -12,9 +12,12 @@ from aiokafka.errors import KafkaError
 from contracts.errors import ServiceError
 from contracts.settings import Settings
 from operations.stats import position
-from sinks.postgres.database import Database
+from sinks.postgres.database import Connection, Database
 from sinks.postgres.progress import Progress, read_progress
+from sinks.postgres.statements import statement
 from streams.engine.cluster import Bounds, Cluster, bounds, partition_counts
+
+Result = TypeVar("Result")
 
 ROUNDS: Final = 3
 """A message makes a claim, a claim a contribution: each is a record of the leaves topic that the one before has
@@ -37,9 +40,12 @@ class Missing:
     partition: int
     position: int
     target: int
+    is_of_types: bool = False
+    """Whether the two are versions of the definitions: rows are still of a type that was changed; else offsets."""
 
     def __str__(self) -> str:
-        return f"{self.topic}/{self.partition} is at {self.position} of {self.target}"
+        what = "has rows by definitions" if self.is_of_types else "is at"
+        return f"{self.topic}/{self.partition} {what} {self.position} of {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ async def wait_until_arrived(
     1. the source topics' ends, as they are now, are reached by the routers;
     2. three times in a row, the leaves topic's ends are taken and reached;
     3. then those of the companies topic, and
-    4. of the quarantine.
+    4. of the quarantine;
+    5. rows of profiles and companies are of the types that attributes have now.
 
     Without `timeout_s` it gives up when nothing has moved for STANDSTILL_S. Kafka or Postgres being away counts as
     standing still. Raises ServiceError when a topic does not exist.
@@ -75,6 +82,7 @@ async def wait_until_arrived(
             await wait.reach("leaves", (settings.leaves_topic,))
         await wait.reach("companies", (settings.companies_topic,))
         await wait.reach("quarantine", (settings.quarantine_topic,))
+        await wait.reach_types("types")
     except TimeoutError:
         return Arrival(wait.missing, wait.elapsed_s())
     finally:
@@ -155,13 +163,33 @@ class _Wait:
         """Take the ends of `topics`, and return once progress is there. Raises TimeoutError."""
         partitions = [TopicPartition(topic, number) for topic in topics for number in range(self._counts[topic])]
         limits = await self._limits(partitions)
-        while True:
-            progress = await self._progress()
-            missing = tuple(
+        await self._until(
+            role,
+            lambda progress: tuple(
                 Missing(partition.topic, partition.partition, at, limit.end)
                 for partition, limit in sorted(limits.items())
                 if (at := position(progress, partition, limit)) < limit.end
-            )
+            ),
+        )
+
+    async def reach_types(self, role: str) -> None:
+        """Return once no row is of a type that was changed by hand before. Raises TimeoutError."""
+        topics = (self._settings.leaves_topic, self._settings.companies_topic)
+        retyped: int = await self._ask(lambda connection: connection.fetchval(statement("retyped")))
+        await self._until(
+            role,
+            lambda progress: tuple(
+                Missing(each.topic, each.partition, each.definitions_version, retyped, is_of_types=True)
+                for each in progress.values()
+                if each.topic in topics and each.definitions_version < retyped
+            ),
+        )
+
+    async def _until(self, role: str, find: Callable[[dict[tuple[str, int], Progress]], tuple[Missing, ...]]) -> None:
+        """Look at progress again and again until `find` finds nothing missing in it."""
+        while True:
+            progress = await self._ask(lambda connection: read_progress(connection, self._settings.app_version))
+            missing = find(progress)
             if missing != self.missing:
                 self._moved = time.monotonic()
             self.missing = missing
@@ -189,8 +217,6 @@ class _Wait:
                 self._check_time()
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _progress(self) -> dict[tuple[str, int], Progress]:
+    async def _ask(self, question: Callable[[Connection], Awaitable[Result]]) -> Result:
         async with asyncio.timeout(max(_POLL_S, self._remaining_s())):
-            return await self._database.run(
-                "tidemark wait", lambda connection: read_progress(connection, self._settings.app_version)
-            )
+            return await self._database.run("tidemark wait", question)

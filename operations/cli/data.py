@@ -127,6 +127,8 @@ def _tell_loaded(done: Loaded, topic: str, *, as_json: bool) -> None:
 def wait(told: Run, *, timeout: float | None, as_json: bool) -> int:
     """Wait until all that is in the source topics now has ended in Postgres, with everything that follows from it.
 
+    Where a type was changed, until the rows of profiles and companies have been made again, too.
+
     Exit code 1, with what is missing, when the time is over first.
 
     \b
@@ -135,7 +137,7 @@ def wait(told: Run, *, timeout: float | None, as_json: bool) -> int:
     settings = told.with_both()
     with Progress(
         TextColumn("waiting for {task.fields[role]}"),
-        TextColumn("{task.fields[behind]:,} records to go"),
+        TextColumn("{task.fields[behind]:,} to go"),
         TimeElapsedColumn(),
         console=err,
         transient=True,
@@ -175,6 +177,7 @@ def _plain(missing: Missing) -> dict[str, object]:
         "partition": missing.partition,
         "position": missing.position,
         "target": missing.target,
+        "of": "definitions" if missing.is_of_types else "offsets",
     }
 
 

@@ -99,7 +99,18 @@ async def test_what_a_leaf_writes_meanwhile_is_waited_for(settings: Settings, co
     await asyncio.sleep(0.3)
     await reach_ends(settings, connection, settings.leaves_topic)
     assert (await waiting).missing == ()
-    assert roles == ["source", "leaves", "leaves", "leaves", "companies", "quarantine"]
+    assert roles == ["source", "leaves", "leaves", "leaves", "companies", "quarantine", "types"]
+
+
+async def test_rows_of_another_type_are_waited_for(settings: Settings, connection: Connection):
+    await take(connection, settings.app_version, settings.leaves_topic, 0, "test")
+    await connection.execute(
+        "insert into attribute_definitions (scope, name, type, source, version) values ('user', 'a', 'string', 'me', 7)"
+    )
+    (missing,) = (await wait_until_arrived(settings, timeout_s=0.3)).missing
+    assert str(missing) == f"{settings.leaves_topic}/0 has rows by definitions 0 of 7"
+    await connection.execute("update progress set definitions_version = 7")
+    assert (await wait_until_arrived(settings, timeout_s=60)).missing == ()
 
 
 async def test_topics_that_are_not_there_are_told(settings: Settings):

@@ -203,6 +203,12 @@ def test_a_track_names_its_audience_in_a_property_too():
     assert applied(each)[2][0].memberships[0].audience == "vip"
 
 
+def test_an_identify_names_its_audience_by_the_computation_key_alone():
+    personas = {"computation_class": "audience", "computation_id": "aud_1"}
+    each = call("identify", traits={"audience_key": "vip", "vip": True}, context={"personas": personas})
+    assert applied(each)[2][0].memberships == ()
+
+
 @pytest.mark.parametrize("kind", ["identify", "track"])
 @pytest.mark.parametrize("values", [{}, {"vip": "yes"}, {"vip": None}, {"vip": 2}, {"vip": [True]}, {"other": True}])
 def test_without_a_boolean_it_is_an_ordinary_call(kind, values):

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, AttributeType
+from contracts.definitions import COMPANY_SCOPE, USER_SCOPE, AttributeType, event_scope
 from contracts.outcomes import Reason
+from domain.names import bounded
 from operations import show
 from operations.cli.redrive import quarantine_redrive
 from operations.cli.run import FAILED, Run, as_json, ask, command, err, out, tell_json
@@ -112,6 +113,10 @@ def definitions_set(
         raise click.BadParameter("expected the name of an attribute; got an empty text", param_hint="NAME")
     if more and not choices:
         raise click.UsageError(f"Got unexpected extra arguments ({' '.join(more)})")
+    if scope not in {USER_SCOPE, COMPANY_SCOPE}:
+        scope = event_scope(bounded(scope.removeprefix(event_scope(""))))
+    # As a message's are: long names are cut.
+    name = bounded(name)
     kind = AttributeType(type_)
     # `--choices a b` comes as one choice and one argument more.
     listed = [choice for text in (*choices, *more) for choice in text.split(",") if choice]

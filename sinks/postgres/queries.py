@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from contracts.rows import COMPANY_FIELDS, PROFILE_FIELDS
+from domain.identity import ANONYMOUS, USER
+from domain.names import bounded
 from sinks.postgres.database import Connection, checked_schema, fetch
 from sinks.postgres.statements import statement
 
@@ -95,9 +97,13 @@ async def stats(connection: Connection, app_version: str) -> Stats:
 async def profile(connection: Connection, identifier: str) -> dict[str, Any] | None:
     """Return the profile of a userId, an anonymousId or a leaf, with leaves, companies and audiences.
 
-    Times are ISO 8601 text. None where nobody has this identifier.
+    Identifiers are read as those of messages are: without white space around them, and cut where they are long. Times
+    are ISO 8601 text. None where nobody has this identifier.
     """
-    text = await connection.fetchval(statement("profile"), identifier)
+    name = identifier.strip()
+    kind, colon, rest = name.partition(":")
+    leaf = kind + colon + bounded(rest) if kind + colon in {USER, ANONYMOUS} else name
+    text = await connection.fetchval(statement("profile"), bounded(name), leaf)
     return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from contracts.definitions import USER_SCOPE, AttributeType
 from contracts.rows import AudienceMembership, Claimant, CompanyMember, Contest, Identity, IdentityAct, Quarantined
+from domain.names import bounded
 from sinks.postgres import queries
 from sinks.postgres.batch import Batch
 from sinks.postgres.definitions import DefinitionStore
@@ -63,6 +64,15 @@ async def test_a_profile_by_any_of_its_identifiers(sink):
         assert found["profile_id"] == "user:u1"
         assert found["leaves"] == ["anon:a1", "anon:u1", "user:u1"]
     assert await queries.profile(sink.connection, "nobody") is None
+
+
+async def test_a_profile_by_an_identifier_as_a_message_may_bring_it(sink):
+    long = "é" * 5000
+    leaf = f"anon:{bounded(long)}"
+    await sink.step(Batch(profiles=[(whole(leaf), 1)], identities=[Identity(leaf, leaf)]))
+    for identifier in (long, f" {long}\n", f"anon:{long}", leaf, bounded(long)):
+        assert (await queries.profile(sink.connection, identifier))["profile_id"] == leaf
+    assert await queries.profile(sink.connection, f"user:{long}") is None
 
 
 async def test_events_audiences_and_definitions(sink):

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check lint types layers test test-faults fuzz bench lock clean
+.PHONY: setup demo check lint types layers test test-faults fuzz bench bench-quick lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -41,7 +41,10 @@ fuzz: setup
 	$(BIN)/python -m tests.fuzz
 
 bench: setup
-	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: setup
+	$(BIN)/python -m benchmarks.pipeline --messages 150000 $(ARGS)
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

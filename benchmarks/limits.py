@@ -11,8 +11,8 @@ import asyncpg
 import msgspec
 import psutil
 
+from benchmarks.measures import Result, machine_cpu_s
 from benchmarks.peers.job import Occurrence, Profile, View, apply, leaf_of, moment, row_of
-from benchmarks.pipeline import Result, machine_cpu_s
 from benchmarks.traffic import SEED, distinct
 from contracts.settings import Settings
 from examples.generate import generate

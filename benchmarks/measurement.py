@@ -12,8 +12,9 @@ import asyncpg
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from benchmarks.measures import Result, machine_cpu_s
 from benchmarks.peers.catalogue import Peer
-from benchmarks.pipeline import POLL_S, STANDSTILL_S, Result, machine_cpu_s
+from benchmarks.pipeline import POLL_S, STANDSTILL_S
 from benchmarks.traffic import DIGEST, Truth
 from contracts.settings import Settings
 from operations.processes import ServiceProcess, log_tail

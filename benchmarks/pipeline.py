@@ -1,22 +1,21 @@
-"""How fast the main job is, on embedded services of its own: `make bench`, or `python -m benchmarks.pipeline --help`.
+"""How fast the main job is, on embedded services of its own: `make bench-quick`, or with `--help`.
 
 Messages are loaded first, then the workers are started: measured is from the moment a worker takes its first partition,
 just before it reads, to the last row committed, as Postgres' own progress tells it, with the row counts checked against
-what was generated. In the same run,
-so that a figure can be read as a share of what the machine gives: fetching alone, and fetching and decoding.
+what was generated. In the same run, so that a figure can be read as a share of what the machine gives: fetching alone,
+and fetching and decoding. The shares are compared with those that are kept in `baseline.json`.
 """
 
 import argparse
 import asyncio
 import json
 import os
-import platform
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import asyncpg
@@ -26,6 +25,8 @@ from aiokafka import TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import baseline
+from benchmarks.measures import Result, machine_cpu_s, system, this_machine
 from contracts.settings import Settings
 from examples.generate import generate
 from operations.cli.services import prepare
@@ -43,33 +44,13 @@ RUN_SIZE = 20_000
 
 COUNTS = """
 select coalesce(sum(read), 0)::bigint, coalesce(sum(applied), 0)::bigint, coalesce(sum(duplicate), 0)::bigint,
-    coalesce(sum(next_offset), 0)::bigint, count(*)
+    coalesce(sum(next_offset), 0)::bigint, coalesce(sum(epoch), 0)::bigint
 from progress
 """
 ROWS = """
 select
     (select count(*) from page_views), (select count(*) from event_occurrences), (select sum(page_views) from profiles)
 """
-
-
-@dataclass
-class Result:
-    """One run."""
-
-    name: str
-    events_per_s: float
-    cpu_us_per_event: float
-    """Of the process or processes named, together."""
-    machine_us_per_event: float
-    """Of everything on the machine, Kafka and Postgres too."""
-    peak_rss_mib: float
-    """Of the same processes, together."""
-
-
-def machine_cpu_s() -> float:
-    """Seconds that all cores together have been busy."""
-    times = psutil.cpu_times()
-    return float(times.user + times.system + times.nice + times.irq + times.softirq)
 
 
 async def load(settings: Settings, lines: Iterator[bytes]) -> Counter[str]:
@@ -137,12 +118,12 @@ def worker_usage(supervisor: Supervisor) -> tuple[float, float]:
 async def measure(
     supervisor: Supervisor, settings: Settings, messages: int, workers: int, kinds: Counter[str]
 ) -> Result:
-    """Start the workers and wait until every message is in Postgres."""
+    """Start the workers and wait until `messages` more are in Postgres; `kinds` is of all that are there then."""
     connection = await asyncpg.connect(settings.dsn, server_settings={"search_path": settings.schema})
     for number in range(1, workers + 1):
         supervisor.add(f"w{number}")
     began = last = time.monotonic()
-    before: tuple[int, ...] = (0, 0, 0, 0, 0)
+    first = before = tuple(await connection.fetchrow(COUNTS))
     arriving: asyncio.Task[Arrival] | None = None
     machine, cpu_at_first, cpu, peak = machine_cpu_s(), 0.0, 0.0, 0.0
     try:
@@ -151,11 +132,13 @@ async def measure(
             now = tuple(await connection.fetchrow(COUNTS))
             cpu, rss = worker_usage(supervisor)
             peak = max(peak, rss)
-            if not before[4] and now[4]:
+            # An epoch is raised: the first partition is taken.
+            if before[4] == first[4] != now[4]:
                 began, machine, cpu_at_first = time.monotonic(), machine_cpu_s(), cpu
             if now != before:
                 last, before = time.monotonic(), now
-            if arriving is None and now[0] == messages and now[1] + now[2] == messages:
+            read, applied, duplicate = (after - least for after, least in zip(now[:3], first[:3], strict=True))
+            if arriving is None and read == messages == applied + duplicate:
                 # What messages led to, claims and contributions, is still on its way.
                 arriving = asyncio.create_task(wait_until_arrived(settings, timeout_s=STANDSTILL_S))
             if arriving is not None and arriving.done():
@@ -163,16 +146,15 @@ async def measure(
                     raise SystemExit(f"not arrived within {STANDSTILL_S:.0f} s: {'; '.join(map(str, missing))}")
                 break
             if time.monotonic() - last > STANDSTILL_S:
-                raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: read, applied, duplicate = {now[:3]}")
+                counts = f"read {read}, applied {applied}, duplicate {duplicate}"
+                raise SystemExit(f"nothing has moved for {STANDSTILL_S:.0f} s: {counts}")
         busy = (machine_cpu_s() - machine) / messages * 1e6
         views, occurrences, counted = await connection.fetchrow(ROWS)
     finally:
         await connection.close()
     if (views, occurrences, counted) != (kinds["page"], kinds["track"], kinds["page"]):
         raise SystemExit(f"wrong rows: {views} views, {occurrences} occurrences, {counted} counted; expected {kinds}")
-    return Result(
-        f"tidemark, {workers} worker(s)", messages / (last - began), (cpu - cpu_at_first) / messages * 1e6, busy, peak
-    )
+    return Result(system(workers), messages / (last - began), (cpu - cpu_at_first) / messages * 1e6, busy, peak)
 
 
 @contextmanager
@@ -195,7 +177,7 @@ async def run(messages: int, users: int, workers: Sequence[int], *, limits: bool
                 settings = supervisor.settings
                 console.print(f"loading {messages} messages of {users} users")
                 kinds = await load(settings, generate(SEED, messages, profile="load", users=users))
-                if limits and number == workers[0]:
+                if limits:
                     results += [await limit(settings, messages, decode=decode) for decode in (False, True)]
                 console.print(f"running with {number} worker(s)")
                 results.append(await measure(supervisor, settings, messages, number, kinds))
@@ -210,8 +192,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--no-limits", action="store_true")
     parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--write-baseline", action="store_true", help="keep these shares of the limits from now on")
     told = parser.parse_args()
-    console = Console()
+    console = Console(soft_wrap=True)
     results = asyncio.run(run(told.messages, told.users, told.workers, limits=not told.no_limits, console=console))
     table = Table(title=f"{told.messages} messages of about 0.9 kB, {told.users} users; {os.cpu_count()} cores")
     for column in ("what", "events/s", "CPU us/event", "machine us/event", "RSS MiB"):
@@ -226,10 +209,14 @@ def main() -> None:
         )
     console.print(table)
     if told.json:
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
         told.json.write_text(
-            json.dumps({"machine": machine, "results": [asdict(each) for each in results]}, indent=2) + "\n"
+            json.dumps({"machine": this_machine(), "results": [asdict(each) for each in results]}, indent=2) + "\n"
         )
+    if shares := baseline.shares(results):
+        lines = baseline.report(shares, told.messages, this_machine(), baseline.read())
+        console.print(*lines, sep="\n", markup=False, highlight=False)
+        if told.write_baseline:
+            baseline.write(baseline.Baseline(this_machine(), told.messages, shares))
 
 
 if __name__ == "__main__":

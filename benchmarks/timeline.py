@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measures import this_machine
 from benchmarks.pipeline import temporary_data_dir
 from operations.embedded.postgres import start_postgres, stop_postgres
 from sinks.postgres.database import Connection, Database, fetch
@@ -182,9 +182,8 @@ def main() -> None:
         table.add_row(result.name, str(result.rows), f"{result.p50_ms:.2f}", f"{result.max_ms:.2f}")
     console.print(table)
     if told.json:
-        machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
         told.json.write_text(
-            json.dumps({"machine": machine, "results": [asdict(each) for each in results]}, indent=2) + "\n"
+            json.dumps({"machine": this_machine(), "results": [asdict(each) for each in results]}, indent=2) + "\n"
         )
     if any(result.p50_ms > LIMIT_MS for result in results):
         raise SystemExit(f"slower than {LIMIT_MS:.0f} ms")

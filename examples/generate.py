@@ -35,17 +35,20 @@ def generate(
     profile: str = "story",
     users: int | None = None,
     zipf: float = 1.0,
+    hot: float = 0.0,
+    attributes: int = 0,
     odd: bool = True,
     big: bool = False,
 ) -> Iterator[bytes]:
     """Yield `messages` record values, without line ends; empty bytes stand for a tombstone.
 
     `story` is the sample's week in the shop, with duplicates, disorder and, if `odd`, lines that are no message;
-    `big` adds those of 300 kB to 2 MiB, beyond `messages`. `load` is sound traffic for throughput.
+    `big` adds those of 300 kB to 2 MiB, beyond `messages`. `load` is sound traffic for throughput, with one user who
+    makes a share `hot` of it, and `attributes` more traits in each identify call.
     """
     rng = random.Random(seed)
     if profile == "load":
-        yield from load(rng, messages, users or DEFAULT_USERS, zipf)
+        yield from load(rng, messages, users or DEFAULT_USERS, zipf, hot=hot, attributes=attributes)
         return
     if profile != "story":
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}; got {profile!r}")
@@ -85,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", choices=PROFILES, default="story")
     parser.add_argument("--users", type=int, help=f"people in it (load: {DEFAULT_USERS})")
     parser.add_argument("--zipf", type=float, default=1.0, help="load: exponent of the users' skew (default 1.0)")
+    parser.add_argument("--hot", type=float, default=0.0, help="load: share of messages that one user makes, below 1")
+    parser.add_argument("--attributes", type=int, default=0, help="load: more traits in each identify call")
     parser.add_argument("--no-odd", action="store_true", help="story: leave the odd lines out")
     parser.add_argument("--big", action="store_true", help="story: add lines of 300 kB to 2 MiB")
     parser.add_argument("--out", type=Path, help="file to write (default: standard output)")
@@ -95,6 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
         profile=options.profile,
         users=options.users,
         zipf=options.zipf,
+        hot=options.hot,
+        attributes=options.attributes,
         odd=not options.no_odd,
         big=options.big,
     )

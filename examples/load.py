@@ -20,11 +20,19 @@ PER_SECOND: Final = 1000
 _ANONYMOUS: Final = 0.2
 
 
-def load(rng: random.Random, messages: int, users: int, zipf: float) -> Iterator[bytes]:
-    """Yield `messages` lines; the n-th of `users` users weighs n to the power -zipf."""
-    templates = _templates()
+def load(
+    rng: random.Random, messages: int, users: int, zipf: float, *, hot: float = 0.0, attributes: int = 0
+) -> Iterator[bytes]:
+    """Yield `messages` lines; the n-th of `users` users weighs n to the power -zipf.
+
+    With `hot`, the first user makes that share of all messages; an identify call has `attributes` traits besides.
+    """
+    templates = _templates(attributes)
     kinds = ("page", "track", "identify", "group")
-    ladder = list(accumulate(rank**-zipf for rank in range(1, users + 1)))
+    weights = [rank**-zipf for rank in range(1, users + 1)]
+    if hot:
+        weights[0] = hot / (1 - hot) * sum(weights[1:])
+    ladder = list(accumulate(weights))
     start_s = END.timestamp()
     salt = rng.getrandbits(48)
     second, stamp = -1, b""
@@ -53,7 +61,23 @@ def load(rng: random.Random, messages: int, users: int, zipf: float) -> Iterator
         done += size
 
 
-def _templates() -> dict[str, list[bytes]]:
+def introductions(rng: random.Random, users: int, *, attributes: int = 0) -> Iterator[bytes]:
+    """Yield one identify call of each user, on the first device, an hour before `load` begins."""
+    pool = _templates(attributes)["identify"]
+    at = iso(END.timestamp() - 3600).encode()
+    salt = rng.getrandbits(48)
+    for user in range(users):
+        yield pool[user % len(pool)] % {
+            b"user": b'"u%07d"' % user,
+            b"number": b"%d" % user,
+            b"anonymous": b"a%07d-0-4b1e-9f55-0c2d5b7e88aa" % user,
+            b"id": b"ajs-next-%012x-%010x" % (salt, user),
+            b"at": at,
+            b"value": b"%d" % (user % 10_000),
+        }
+
+
+def _templates(attributes: int = 0) -> dict[str, list[bytes]]:
     """Return ready lines by kind, with %-places for what differs between messages."""
     out: dict[str, list[bytes]] = {"page": [], "track": [], "identify": [], "group": []}
     for browser in BROWSERS:
@@ -78,6 +102,7 @@ def _templates() -> dict[str, list[bytes]]:
                 "address": {"city": city, "country": country, "state": region},
                 "plan": "member",
                 "loyalty_points": "@value",
+                **{f"attribute_{number:03}": f"value {number} of @number" for number in range(attributes)},
             }
             out["identify"].append(_template("identify", browser, index, page, traits=traits))
             company = COMPANIES[index % len(COMPANIES)]

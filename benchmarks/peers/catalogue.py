@@ -17,7 +17,11 @@ class Peer:
     name: str
     prepare: Callable[[], list[str]]
     """Makes its environment, and returns the command."""
+    guarantee: str
+    """In a word or two; more is in `PROMISES`."""
     processes: int = 1
+    messages_most: int | None = None
+    """Given no more messages than these, so that a slow one takes about a minute a round; unless told otherwise."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -39,16 +43,21 @@ def _all() -> list[Peer]:
         suffix = f"{threads} thread{'s' if threads > 1 else ''}"
         for guarantee, name in (("at_least_once", "at least once"), ("exactly_once_v2", "exactly once")):
             env = {"BENCH_THREADS": str(threads), "BENCH_GUARANTEE": guarantee}
-            peers.append(Peer(f"kafka-streams, {name}, {suffix}", _streams, env=env))
+            peers.append(Peer(f"kafka-streams, {name}, {suffix}", _streams, guarantee, env=env))
     for number in (1, 2):
         suffix = f"{number} process{'es' if number > 1 else ''}"
-        for name in ("aiokafka", "quix", "faust"):
-            env = {"BENCH_GUARANTEE": "at-least-once"}
-            peers.append(Peer(f"{name}, {suffix}", partial(_script, name), number, env))
+        for name, script, guarantee, most in (
+            ("aiokafka-asyncpg", "aiokafka", "exactly once, by offsets in Postgres", None),
+            ("quix-streams", "quix", "at least once", 500_000),
+            ("faust-idiomatic", "faust", "at least once", 25_000),
+        ):
+            peers.append(Peer(f"{name}, {suffix}", partial(_script, script), guarantee, number, most))
     return peers
 
 
 PEERS = {peer.name: peer for peer in _all()}
+OURS = "exactly once"
+"""Tidemark's guarantee."""
 
 PROMISES = {
     "tidemark": "Exactly once, also across crashes: state, offsets and rows move together. Does more than the others: "
@@ -57,10 +66,10 @@ PROMISES = {
     "before the transaction commits. Nothing fences a stalled instance's writes to Postgres.",
     "kafka-streams, at least once": "After a crash, page views of a profile can be counted twice or, where the store "
     "of seen messages got ahead of the store of profiles, not at all.",
-    "quix": "At least once: state and offsets are no transaction, so after a crash counts can be off as above.",
-    "faust": "At least once, and its tables are not flushed with the offsets: after a crash counts can be off, both "
-    "ways. Nothing removes old messageIds from its table.",
-    "aiokafka": "No state store: Postgres is the state. Rows, counts and the offsets of the second step are one "
-    "transaction, so exactly once; but what a rule needs to know has to be a column, and every rule is SQL. "
+    "quix-streams": "At least once: state and offsets are no transaction, so after a crash counts can be off as above.",
+    "faust-idiomatic": "At least once, and its tables are not flushed with the offsets: after a crash counts can be "
+    "off, both ways. Nothing removes old messageIds from its table.",
+    "aiokafka-asyncpg": "No state store: Postgres is the state. Rows, counts and the offsets of the second step are "
+    "one transaction, so exactly once; but what a rule needs to know has to be a column, and every rule is SQL. "
     "Nothing fences a stalled process between rebalance and commit but the offsets it compares.",
 }

@@ -1,6 +1,8 @@
 """The sample data: what it promises to whoever loads it."""
 
+import hashlib
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from statistics import median
@@ -8,6 +10,7 @@ from statistics import median
 import pytest
 
 from examples.generate import generate, main
+from examples.load import introductions
 from examples.odd_lines import big_lines, odd_lines
 from tests.oracle import Record, Tables, recompute
 
@@ -139,6 +142,36 @@ def test_load_profile_has_the_kinds_and_sizes_of_real_traffic():
 def test_load_profile_has_a_few_busy_users():
     seen = Counter(json.loads(line)["anonymousId"][:8] for line in generate(5, 4000, profile="load", users=500))
     assert seen.most_common(1)[0][1] > 10 * sorted(seen.values())[len(seen) // 2]
+
+
+def test_load_profile_keeps_its_bytes():
+    digest = hashlib.sha256(b"\n".join(generate(7, 3000, profile="load"))).hexdigest()
+    assert digest == "621ed405c1463adb84b07a49fc4efe69fc8143236e752c58f8fcf5c70b0a7ce3"
+
+
+def test_hot_user_makes_the_share_that_was_told():
+    lines = list(generate(5, 4000, profile="load", users=500, hot=0.5))
+    assert sum(b'"anonymousId":"a0000000-' in line for line in lines) / 4000 == pytest.approx(0.5, abs=0.04)
+
+
+def test_identify_calls_have_the_attributes_that_were_told():
+    few, many = (list(generate(5, 200, profile="load", attributes=number)) for number in (0, 100))
+    for less, more in zip(map(json.loads, few), map(json.loads, many), strict=True):
+        if less["type"] == "identify":
+            assert less["traits"].items() <= more["traits"].items()
+            assert len(more["traits"]) == len(less["traits"]) + 100
+        else:
+            assert less == more
+
+
+def test_introductions_name_every_user_once_before_the_load_begins():
+    messages = [json.loads(line) for line in introductions(random.Random(6), 300, attributes=2)]
+    loaded = [json.loads(line) for line in generate(5, 300, profile="load", users=300)]
+    assert len({message["userId"] for message in messages}) == 300
+    assert {message["userId"] for message in loaded} <= {None, *(message["userId"] for message in messages)}
+    assert not {message["messageId"] for message in messages} & {message["messageId"] for message in loaded}
+    assert max(message["timestamp"] for message in messages) < min(message["timestamp"] for message in loaded)
+    assert recompute(records(map(str.encode, map(json.dumps, messages))), claims=True).applied == 300
 
 
 def test_command_line_writes_the_file(tmp_path, capsysbinary):

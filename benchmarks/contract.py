@@ -19,6 +19,7 @@ BEST = {
     "kafka_streams_2_threads": r"kafka_streams_\w+_2_threads",
     "quix_streams": r"quix_streams_\d+_process(es)?",
     "faust_idiomatic": r"faust_idiomatic_\d+_process(es)?",
+    "bytewax": r"bytewax_\d+_process(es)?",
     "aiokafka_asyncpg": r"aiokafka_asyncpg_\d+_process(es)?",
 }
 """Name, and the variants of which it is the best."""

@@ -42,6 +42,7 @@ def machine() -> dict[str, Any]:
             "kafka and kafka-streams": environments.KAFKA_STREAMS_VERSION,
             "quixstreams": environments.versions("quix")["quixstreams"],
             "faust-streaming": environments.versions("faust")["faust-streaming"],
+            "bytewax": environments.versions("bytewax")["bytewax"],
             "aiokafka": environments.versions("aiokafka")["aiokafka"],
         },
     }
@@ -121,7 +122,7 @@ def ratios(rates: Mapping[str, float]) -> list[str]:
     """How many times as fast Tidemark is as the best variant of each peer; empty without both."""
     lines = []
     for workers, peers in (
-        (2, ("kafka_streams_2_threads", "quix_streams", "faust_idiomatic", "aiokafka_asyncpg")),
+        (2, ("kafka_streams_2_threads", "quix_streams", "faust_idiomatic", "bytewax", "aiokafka_asyncpg")),
         (1, ("kafka_streams_1_thread",)),
     ):
         ours = rates.get(key(system(workers)))

@@ -52,6 +52,9 @@ def _all() -> list[Peer]:
             ("faust-idiomatic", "faust", "at least once", 25_000),
         ):
             peers.append(Peer(f"{name}, {suffix}", partial(_script, script), guarantee, number, most))
+        # Its processes have to know each other: it starts them itself.
+        env = {"BENCH_PROCESSES": str(number)}
+        peers.append(Peer(f"bytewax, {suffix}", partial(_script, "bytewax"), "at least once", env=env))
     return peers
 
 
@@ -67,6 +70,9 @@ PROMISES = {
     "kafka-streams, at least once": "After a crash, page views of a profile can be counted twice or, where the store "
     "of seen messages got ahead of the store of profiles, not at all.",
     "quix-streams": "At least once: state and offsets are no transaction, so after a crash counts can be off as above.",
+    "bytewax": "At least once, from the last snapshot, every ten seconds by default: rows are idempotent writes, and "
+    "profiles follow from the snapshot. State is in memory; snapshots are SQLite files of the machine, no changelog "
+    "in Kafka. Nothing removes old messageIds.",
     "faust-idiomatic": "At least once, and its tables are not flushed with the offsets: after a crash counts can be "
     "off, both ways. Nothing removes old messageIds from its table.",
     "aiokafka-asyncpg": "No state store: Postgres is the state. Rows, counts and the offsets of the second step are "

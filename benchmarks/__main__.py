@@ -6,6 +6,7 @@ Three parts, in this order: `comparison` (Tidemark beside its peers and the limi
 """
 
 import argparse
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ def parse() -> argparse.Namespace:
     group.add_argument("--systems", nargs="+", default=[], metavar="NAME[=MESSAGES]", help="; ".join(compare.SYSTEMS))
     group = parser.add_argument_group("latency")
     group.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    group.add_argument("--rates", type=float, nargs="+", default=[3000.0], help="events/s")
+    group.add_argument("--rates", type=float, nargs="*", default=[3000.0], help="events/s")
     group.add_argument("--highest", type=float, help="events/s of which half is tried too (default: as just compared)")
     group.add_argument("--seconds", type=float, default=60.0)
     group.add_argument("--warm-up", type=float, default=15.0, help="seconds before those, which do not count")
@@ -93,10 +94,16 @@ def main() -> None:
     options = {name: value for name, value in vars(told).items() if name not in ("out", "resume", "no_plots")}
     fresh = Record(f"{now:%Y-%m-%dT%H:%M:%SZ}", report.machine(), options)
     kept = record.begin(path, fresh, resume=told.resume)
+    if kept.machine != fresh.machine:
+        console.print(f"goes on with what was measured on {kept.machine}; this is {fresh.machine}", highlight=False)
     kept.failures.clear()
+    # Told to end, it ends as after Ctrl-C: services are stopped, and what was measured is written.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         for _ in measure(told, kept, console):
             record.write(kept, path)
+    except KeyboardInterrupt:
+        raise SystemExit("cut short; --resume goes on") from None
     finally:
         record.write(kept, path)
         text = report.markdown(kept)

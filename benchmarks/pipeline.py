@@ -217,6 +217,7 @@ def main() -> None:
         console.print(*lines, sep="\n", markup=False, highlight=False)
         if told.write_baseline:
             baseline.write(baseline.Baseline(this_machine(), told.messages, shares))
+            console.print(f"these shares are kept in {baseline.BASELINE}", highlight=False)
 
 
 if __name__ == "__main__":

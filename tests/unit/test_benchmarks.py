@@ -1,11 +1,13 @@
 """The pure parts of the benchmarks: what they compute from what they measured, and the file that they keep."""
 
 import json
+from argparse import Namespace
 from datetime import UTC, datetime
 
 import pytest
 
 from benchmarks import baseline, compare, contract, growth, latency, record, report
+from benchmarks.__main__ import paces
 from benchmarks.load_generator import Orders, due_by
 from benchmarks.measures import Growth, Latency, Result, Run, key, percentile, percentiles, system
 from benchmarks.visibility import Observer, Snapshot
@@ -76,6 +78,20 @@ def test_latency_counts_from_the_due_time_and_without_the_warm_up():
     orders = Orders(messages=4, rate=10, users=1, warm_up=2)
     rows = [(f"ajs-next-0a-{number:010x}", 7 + number // 3) for number in range(4)]
     assert latency.latencies_ms(rows, {7: 50.5, 8: 50.6}, 50.0, orders) == pytest.approx([300, 300])
+
+
+def test_half_of_the_highest_is_of_as_many_workers_unless_told():
+    whole = kept()
+    whole.runs.comparison = [run(1, "tidemark, 1 worker", 8000), run(1, "tidemark, 2 workers", 10_000)]
+    told = Namespace(workers=[1, 2], rates=[3000.0], highest=None, seconds=60.0, warm_up=15.0, users=9)
+    assert [(pace.label, pace.rate) for pace in paces(told, whole)[1]] == [
+        ("3000_per_s", 3000),
+        ("half_of_highest", 4000),
+    ]
+    assert [pace.rate for pace in paces(told, whole)[2]] == [3000, 5000]
+    assert [pace.rate for pace in paces(told, kept())[2]] == [3000]
+    told.highest = 9000
+    assert [pace.rate for pace in paces(told, kept())[2]] == [3000, 4500]
 
 
 def test_pace_orders_warm_up_and_what_counts():

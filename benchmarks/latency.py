@@ -97,9 +97,19 @@ async def settle(supervisor: Supervisor, workers: int, connection: asyncpg.Conne
             before, moved = now, time.monotonic()
 
 
-async def generate_load(settings: Settings, orders: Orders) -> tuple[float, float, Sent]:
-    """Run the load generator to its end; returns when the first message was due, the share of all cores that was busy,
-    and its report."""
+@dataclass(frozen=True)
+class Load:
+    """What the load generator did."""
+
+    began: float
+    """When the first message was due, on the monotonic clock."""
+    sent: Sent
+    machine_busy: float
+    measuring_busy: float
+
+
+async def generate_load(settings: Settings, orders: Orders, observer: Observer) -> Load:
+    """Run the load generator to its end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.load_generator"),
         stdin=asyncio.subprocess.PIPE,
@@ -113,17 +123,19 @@ async def generate_load(settings: Settings, orders: Orders) -> tuple[float, floa
         process.stdin.write(msgspec.json.encode(orders) + b"\n")
         if (answer := await process.stdout.readline()) != b"ready\n":
             raise SystemExit(f"the load generator answered {answer!r}")
-        began, cpu = time.monotonic() + LEAD_S, machine_cpu_s()
+        began, machine, watching = time.monotonic() + LEAD_S, machine_cpu_s(), observer.cpu_s()
         process.stdin.write(f"{began!r}\n".encode())
         report = await process.stdout.readline()
-        busy = (machine_cpu_s() - cpu) / (time.monotonic() - began + LEAD_S) / (os.cpu_count() or 1)
+        cores_s = (time.monotonic() - began + LEAD_S) * (os.cpu_count() or 1)
+        machine, watching = machine_cpu_s() - machine, observer.cpu_s() - watching
         if await process.wait():
             raise SystemExit(f"the load generator ended with {process.returncode}")
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return began, busy, msgspec.json.decode(report, type=Sent)
+    sent = msgspec.json.decode(report, type=Sent)
+    return Load(began, sent, machine / cores_s, (watching + sent.cpu_s) / cores_s)
 
 
 async def measure_latency(workers: int, pace: Pace) -> Latency:
@@ -135,17 +147,17 @@ async def measure_latency(workers: int, pace: Pace) -> Latency:
             try:
                 await settle(supervisor, workers, connection)
                 async with Observer(settings.dsn) as observer:
-                    began, busy, sent = await generate_load(settings, orders)
+                    load = await generate_load(settings, orders, observer)
                     arrival = await wait_until_arrived(settings, timeout_s=STANDSTILL_S)
                 if arrival.missing:
                     raise SystemExit(f"not arrived: {'; '.join(map(str, arrival.missing))}")
-                rows = {table: await _rows(connection, table, sent) for table in TABLES}
+                rows = {table: await _rows(connection, table, load.sent) for table in TABLES}
             finally:
                 await connection.close()
     transactions = {transaction for found in rows.values() for _, transaction in found}
     visible = {transaction: observer.visible_at(transaction) for transaction in transactions}
-    found = {table: latencies_ms(found, visible, began, orders) for table, found in rows.items()}
-    counted_from, counted_to = began + pace.warm_up_s, began + orders.messages / orders.rate
+    found = {table: latencies_ms(found, visible, load.began, orders) for table, found in rows.items()}
+    counted_from, counted_to = load.began + pace.warm_up_s, load.began + orders.messages / orders.rate
     return Latency(
         workers=workers,
         label=pace.label,
@@ -154,9 +166,10 @@ async def measure_latency(workers: int, pace: Pace) -> Latency:
         all=percentiles([each for values in found.values() for each in values]),
         page_views=percentiles(found["page_views"]),
         event_occurrences=percentiles(found["event_occurrences"]),
-        load_generator_late=sent.late,
+        load_generator_late=load.sent.late,
         observer_gap=percentiles([gap * 1000 for at, gap in observer.gaps if counted_from <= at <= counted_to]),
-        machine_busy=round(busy, 3),
+        machine_busy=round(load.machine_busy, 3),
+        measuring_busy=round(load.measuring_busy, 3),
     )
 
 

@@ -47,6 +47,8 @@ class Sent(msgspec.Struct, frozen=True):
     """Messages by type, the warm-up included."""
     late: dict[str, float]
     """Milliseconds from the moment a message was due until Kafka's client was given it, as percentiles."""
+    cpu_s: float
+    """What sending has cost."""
 
 
 def due_by(now: float, began: float, rate: float, messages: int) -> int:
@@ -68,7 +70,7 @@ async def send(settings: Settings, orders: Orders) -> None:
     gc.collect()
     gc.freeze()
     print("ready", flush=True)
-    began = float(sys.stdin.readline())
+    began, cpu = float(sys.stdin.readline()), time.process_time()
     late: list[float] = []
     try:
         await asyncio.sleep(began - time.monotonic())
@@ -86,7 +88,7 @@ async def send(settings: Settings, orders: Orders) -> None:
             await asyncio.sleep(LINGER_S - (time.monotonic() - began) % LINGER_S)
     finally:
         await producer.stop()
-    report = Sent(kinds, percentiles([each * 1000 for each in late]))
+    report = Sent(kinds, percentiles([each * 1000 for each in late]), time.process_time() - cpu)
     print(msgspec.json.encode(report).decode(), flush=True)
 
 

@@ -56,6 +56,8 @@ class Latency:
     """Time between two looks at what is committed: the latency of an event is overstated by this at most."""
     machine_busy: float
     """Share of all cores that was busy, load generator and observer included."""
+    measuring_busy: float
+    """Share of all cores that load generator and observer took, Kafka's part in receiving messages aside."""
 
 
 @dataclass

@@ -153,6 +153,7 @@ def _latency(systems: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str
                         f"{found['load_generator_late']['p99']:.1f}",
                         f"{found['observer_gap']['p99']:.1f}",
                         f"{found['machine_busy']:.0%}",
+                        f"{found['measuring_busy']:.0%}",
                     )
                 )
     return [
@@ -162,7 +163,7 @@ def _latency(systems: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str
         *table(
             (
                 *("system", "events/s", "rows", "p50", "p95", "p99", "max"),
-                *("generator late, p99", "observer's gap, p99", "cores busy"),
+                *("generator late, p99", "observer's gap, p99", "cores busy", "by measuring"),
             ),
             rows,
         ),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import asyncpg
+import psutil
 
 INTERVAL_S = 0.002
 """Small beside the latencies that are measured; a snapshot costs Postgres and this process some 0.1 ms together."""
@@ -43,10 +44,13 @@ class Observer:
     """Those that differ from the one before."""
     gaps: list[tuple[float, float]] = field(default_factory=list)
     """Time of each look, and seconds since the one before."""
+    pid: int = 0
+    """Of the server's process that answers."""
     _task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         connection = await asyncpg.connect(self.dsn)
+        self.pid = connection.get_server_pid()
         self._task = asyncio.create_task(self._watch(connection))
         return self
 
@@ -72,6 +76,11 @@ class Observer:
                 await asyncio.sleep(INTERVAL_S)
         finally:
             await connection.close()
+
+    def cpu_s(self) -> float:
+        """What this process and the server's process that answers have spent so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return time.process_time() + float(times.user + times.system)
 
     def visible_at(self, transaction: int) -> float:
         """When the transaction could first be seen. LookupError where it never was."""

@@ -105,7 +105,7 @@ def test_result_file_has_the_small_contract(tmp_path):
     names = [name for name in compare.SYSTEMS if name != "limits"]
     whole = kept()
     whole.runs.comparison = [run(1, name, 1000) for name in (*names, *contract.LIMITS)]
-    whole.runs.latency = [Latency(2, "3000_per_s", 3000, 9, SPREAD, SPREAD, SPREAD, SPREAD, SPREAD, 0.5)]
+    whole.runs.latency = [Latency(2, "3000_per_s", 3000, 9, SPREAD, SPREAD, SPREAD, SPREAD, SPREAD, 0.5, 0.1)]
     whole.runs.growth = [grown("base", 100, 10)]
     record.write(whole, tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
@@ -208,7 +208,7 @@ def test_report_has_every_part_that_was_measured_and_what_failed():
         *(run(number, "tidemark, 2 workers", 30_000) for number in (1, 2)),
         run(1, "kafka-streams, at least once, 2 threads", 20_000),
     ]
-    whole.runs.latency = [Latency(1, latency.HALF, 9000, 9, SPREAD, SPREAD, SPREAD, SPREAD, SPREAD, 0.5)]
+    whole.runs.latency = [Latency(1, latency.HALF, 9000, 9, SPREAD, SPREAD, SPREAD, SPREAD, SPREAD, 0.5, 0.1)]
     whole.restore = [{"leaves": 1000, "leaves_per_s": 500}]
     text = report.markdown(whole)
     assert "| tidemark, 2 workers | exactly once | 1,000 | 2 | 30,000 | 30,000 to 30,000 | 30.0% |" in text

@@ -1,7 +1,8 @@
 """The job on Faust as its documentation writes it: `faust_worker.py`, told by the environment.
 
-Two agents and two tables in RocksDB. The second agent takes messages in batches, so that Postgres gets one transaction
-a batch; with `isolated_partitions`, for a table's write goes to the partition of the message that is current.
+Two agents and two tables in RocksDB. The second agent's stream updates the tables message by message, in a processor,
+for a table's write goes to the partition of the message that is current; then it takes messages in batches, so that
+Postgres gets one transaction a batch.
 """
 
 import sys
@@ -102,20 +103,26 @@ async def route(messages: AsyncIterator[Message]) -> None:
         await leaves.send(key=leaf_of(message), value=compact(message))
 
 
-@app.agent(leaves, isolated_partitions=True)
+def update(message: Message) -> tuple[Message, Profile]:
+    """Apply a message once. A repetition is written again, for after a crash Postgres may not have seen it."""
+    leaf = leaf_of(message)
+    profile = profiles.get(leaf)
+    if profile is None or message["messageId"] not in seen:
+        seen[message["messageId"]] = 1
+        profiles[leaf] = profile = apply(profile, message)
+    return message, profile
+
+
+@app.agent(leaves)
 async def apply_all(messages: faust.StreamT) -> None:
     """Apply messages once each, and write what they lead to."""
+    messages.add_processor(update)
     async for batch in messages.take(BATCH, within=WITHIN):
         changed: dict[str, Profile] = {}
         views: list[View] = []
         occurrences: list[Occurrence] = []
-        for message in batch:
+        for message, profile in batch:
             leaf = leaf_of(message)
-            profile = profiles.get(leaf)
-            if profile is None or message["messageId"] not in seen:
-                seen[message["messageId"]] = 1
-                profiles[leaf] = profile = apply(profile, message)
-            # A repetition is written again: after a crash Postgres may not have seen it.
             changed[leaf] = profile
             row = row_of(message, leaf)
             if isinstance(row, View):

@@ -48,6 +48,8 @@ _PARTITIONS_MAX = 10_000
 # Kafka's own ceiling is 2 GiB; beyond 64 MiB a batch no longer fits beside others in a worker's memory.
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 _PORT_MAX = 65535
+# A broker's own group.min.session.timeout.ms and group.max.session.timeout.ms, unless it is told others.
+_SESSION_TIMEOUT_S_MIN, _SESSION_TIMEOUT_S_MAX = 6, 1800
 
 _LEAST: dict[str, int] = {
     "replication_factor": 1,
@@ -115,6 +117,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where downloaded jars are kept. Empty: `$XDG_CACHE_HOME/tidemark`, else `~/.cache/tidemark`."""
     java_home: str = ""
     """A Java 17 or newer for the embedded Kafka. Empty: the one that comes with the `embedded` extra."""
+    standby: bool = False
+    """Keep the state of partitions that other workers own close at hand, so that taking one over is quick."""
+    session_timeout_s: int = 6
+    """A worker that was killed is missed after so long, in seconds, and its partitions go to others."""
     cycle_records_max: int = 4000
     """Records that one cycle takes at most."""
     http_host: str = "127.0.0.1"
@@ -208,6 +214,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.http_port > _PORT_MAX:
             yield "http_port", f"expected a port up to {_PORT_MAX}, or 0 for any free one; got {self.http_port}"
+        if not _SESSION_TIMEOUT_S_MIN <= self.session_timeout_s <= _SESSION_TIMEOUT_S_MAX:
+            yield (
+                "session_timeout_s",
+                f"expected {_SESSION_TIMEOUT_S_MIN} to {_SESSION_TIMEOUT_S_MAX} seconds; got {self.session_timeout_s}",
+            )
         if self.min_insync_replicas > self.replication_factor:
             most = self.replication_factor
             yield (

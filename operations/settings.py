@@ -21,6 +21,7 @@ _TESTS_PREFIX = "TIDEMARK_TEST_"
 _FIELDS = get_type_hints(Settings)
 _EXPECTED = {
     int: "a whole number",
+    bool: "true or false",
     str: "a text",
     Path: "a path",
     tuple: "a list of texts",
@@ -70,6 +71,8 @@ def settings_environ(settings: Settings) -> dict[str, str]:
 def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(value)
 
 

@@ -46,8 +46,9 @@ SCHEME: Final = "tidemark"
 FETCHED_RECORDS_MAX: Final = 5000
 """Records that one fetch hands over at most, in all partitions together."""
 
-SESSION_TIMEOUT_S: Final = 10.0
-"""A worker that was killed is missed after so long, and its partitions go to others."""
+HEARTBEATS: Final = 8
+"""In one session timeout. The others learn of a rebalance by the next one, which is a part of every failover; and a
+session outlives several that come late. One is a few dozen bytes."""
 
 REBALANCE_TIMEOUT_S: Final = 60.0
 """How long the group waits for a worker that finishes its cycle: above the engine's own bound for that."""
@@ -114,8 +115,8 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
         stream_wait_empty=False,
         web_enabled=False,
         broker_max_poll_records=FETCHED_RECORDS_MAX,
-        broker_session_timeout=SESSION_TIMEOUT_S,
-        broker_heartbeat_interval=SESSION_TIMEOUT_S / 5,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / HEARTBEATS,
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
     )
     context = Context(settings, worker)

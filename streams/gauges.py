@@ -25,6 +25,10 @@ _FAMILIES: Final = {
     "tidemark_lag_records": ("Records behind the end of the partition, as of the last fetch.", _PARTITION),
     "tidemark_restored_records": ("Changelog records that the last takeover has restored.", _PARTITION),
     "tidemark_restore_remaining_records": ("Changelog records that are still to be restored.", _PARTITION),
+    "tidemark_standby_lag_records": (
+        "Changelog records that the standby of a partition is behind, as of its last fetch.",
+        _PARTITION,
+    ),
     "tidemark_state_size_bytes": ("Local state on disk and in write buffers, as RocksDB estimates it.", _PARTITION),
     "tidemark_no_progress_seconds": ("For how long what is under way has not got on.", ("activity",)),
 }
@@ -53,6 +57,7 @@ class Gauges:
             "tidemark_lag_records": _by_partition(engine.observation.lags()),
             "tidemark_restored_records": _by_partition({each: done for each, (done, _) in restored.items()}),
             "tidemark_restore_remaining_records": _by_partition({each: left for each, (_, left) in restored.items()}),
+            "tidemark_standby_lag_records": _by_partition(context.standbys.lags()),
             "tidemark_state_size_bytes": _by_partition(
                 {partition: store.size_bytes() for partition, store in context.stores.items()}
             ),

@@ -119,6 +119,11 @@ class Metrics:
         self.restarts = Counter(
             "tidemark_restarts_total", "Starts of this worker in its data directory after the first.", registry=registry
         )
+        self.standby_failures = Counter(
+            "tidemark_standby_failures_total",
+            "Standbys that were given up until the next rebalance.",
+            registry=registry,
+        )
         self.info = Gauge(
             "tidemark_worker_info",
             "Always 1; the worker's name and versions.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from contracts import records as state
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
+from streams.agents.state_tables import companies_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
@@ -17,7 +18,6 @@ from streams.engine.producer import Outgoing
 from streams.engine.records import foreign
 from tables import companies
 from tables.positions import APPLIED, encode_position
-from tables.store import PartitionStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,21 +63,15 @@ class CompanyHandler:
         self._context = context
         self._meter = meter
         self._writer = context.writer("company")
+        self._table = companies_table(context.settings)
+        context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._under_way: list[CompanyPlan] = []
         """Plans whose changes the stores do not hold yet, the oldest first."""
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older owner, restore, and go on at the lesser of S and P."""
-        context, settings = self._context, self._context.settings
-        store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [companies.FAMILY])
-
-        def restore_companies(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
-            return [(companies.FAMILY, [(record.key, record.value) for record in records])]
-
-        changelogs = {settings.companies_changelog: restore_companies}
-        owned = await take_over_state(context, partition, store, companies.FAMILY, changelogs)
-        self._owned[partition] = owned
+        owned = self._owned[partition] = await take_over_state(self._context, self._table, partition)
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:

@@ -19,14 +19,14 @@ from streams.agents.leaf_cycle import Changes, LeafCycle
 from streams.agents.leaf_items import Item, read_item
 from streams.agents.leaf_state import Read, load, load_whole, profile_row
 from streams.agents.refused_rows import account_for
+from streams.agents.state_tables import leaves_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import Outgoing
 from tables import leaves
 from tables.positions import APPLIED, encode_position
-from tables.seen import SeenMessages, encode_offset, pack_entries, unpack_entries
-from tables.store import PartitionStore
+from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -67,6 +67,8 @@ class LeafHandler:
         self._context = context
         self._meter = meter
         self._writer = context.writer("leaf")
+        self._table = leaves_table(context.settings)
+        context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._seen: dict[Partition, SeenMessages] = {}
         self._under_way: list[LeafPlan] = []
@@ -74,22 +76,9 @@ class LeafHandler:
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older owner, restore, and go on at the lesser of S and P."""
-        context, settings = self._context, self._context.settings
-        store = PartitionStore(context.state_dir / f"{partition.topic}-{partition.partition}", [leaves.FAMILY])
-        table = SeenMessages(store, settings.dedupe_window_days)
-
-        def restore_leaves(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
-            return [(leaves.FAMILY, [(record.key, record.value) for record in records])]
-
-        def restore_seen(records: Sequence[Record]) -> list[tuple[str, Pairs]]:
-            entries = (
-                (key, offset, record.timestamp) for record in records for key, offset in unpack_entries(record.value)
-            )
-            return table.restored(entries, now_ms())
-
-        changelogs = {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
-        owned = await take_over_state(context, partition, store, leaves.FAMILY, changelogs)
-        self._owned[partition], self._seen[partition] = owned, table
+        owned = await take_over_state(self._context, self._table, partition)
+        self._owned[partition] = owned
+        self._seen[partition] = SeenMessages(owned.store, self._context.settings.dedupe_window_days)
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:

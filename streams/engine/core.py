@@ -173,6 +173,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
+        await self._context.standbys.stop()
         await self._context.stop()
 
     def told_to_stop(self) -> None:
@@ -209,6 +210,7 @@ class Engine:
 
     async def _quiesce(self, limit_s: float) -> None:
         """A rebalance begins: take nothing more, finish what has begun, stop taking over."""
+        self._context.standbys.hold()
         try:
             async with asyncio.timeout(limit_s):
                 if self.takeover is not None:
@@ -240,6 +242,7 @@ class Engine:
         positions = {TP(*partition): self._stages[partition.topic].position(partition) for partition in sorted(wanted)}
         if await self._resume(positions, generation):
             self._enter("running")
+            self._context.standbys.follow(self.owned)
 
     async def _take(self, partition: Partition) -> None:
         stage = self._stages[partition.topic]

@@ -25,7 +25,7 @@ from streams.engine.restorer import restore
 from tables.positions import APPLIED, decode_position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from contracts.definitions import Definitions
     from sinks.postgres.progress import Progress
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from streams.engine.cluster import Bounds, Cluster
     from streams.engine.context import Context
     from streams.engine.records import Record
-    from streams.engine.restorer import Restored
+    from streams.engine.state import StateTable
     from tables.store import PartitionStore
 
 log = logging.getLogger(__name__)
@@ -76,15 +76,14 @@ class OwnedState(Owned):
         self.store.close()
 
 
-async def take_over_state(
-    context: Context, partition: Partition, store: PartitionStore, family: str, changelogs: Mapping[str, Restored]
-) -> OwnedState:
-    """Take a partition with state over; `family` of its store holds the position S. Closes the store where it fails.
+async def take_over_state(context: Context, table: StateTable, partition: Partition) -> OwnedState:
+    """Take a partition with state over, with the store of its standby where there is one. Closes it where it fails.
 
     (i) Start the transactional producer, after which the broker refuses the older owner's changelog, and take the
     epoch in Postgres, after which its rows are refused; (ii) only then read the changelogs' ends, which no longer
     move, and restore the store up to them; (iii) check that S and P lie within the topic.
     """
+    store = context.standbys.hand_over(partition) or table.open(context.state_dir, partition.partition)
     producer = BatchProducer(context.cluster, transactional_id=f"{partition.topic}-{partition.partition}")
     try:
         await producer.start()
@@ -99,7 +98,7 @@ async def take_over_state(
             context.cluster,
             store,
             partition.partition,
-            changelogs,
+            table.changelogs(store),
             lambda restored, left: context.restored.update({partition: (restored, left)}),
         )
         crash_points.reached("restored")
@@ -112,7 +111,7 @@ async def take_over_state(
             internal_start(partition, limits, "committed", taken.next_offset),
             store,
             producer,
-            internal_start(partition, limits, "applied", decode_position(store.get_many(family, [APPLIED])[0])),
+            internal_start(partition, limits, "applied", decode_position(store.get_many(table.family, [APPLIED])[0])),
             taken.definitions_version,
             dict(taken.source_highs),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka import TopicPartition
@@ -22,7 +22,7 @@ from streams.engine import crash_points
 from streams.engine.cluster import bounds
 
 if TYPE_CHECKING:
-    from streams.engine.cluster import Cluster
+    from streams.engine.cluster import Bounds, Cluster
     from streams.engine.core import EngineApp
     from streams.engine.records import Record
     from tables.store import PartitionStore
@@ -37,6 +37,9 @@ POLL_RECORDS_MAX: Final = 20_000
 
 FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Restoring is bound by bytes, so a fetch is large."""
+
+RECORD_BYTES: Final = 64
+"""What a record costs besides its value: about its key and its place in a write batch."""
 
 REPORT_EVERY_S: Final = 5.0
 """A long restore says how far it is so often."""
@@ -71,17 +74,7 @@ async def restore(
         limits = await bounds(consumer, tps)
         consumer.assign(tps)
         for tp in tps:
-            start, end = limits[tp]
-            reached = store.position(tp.topic)
-            if reached is not None and reached > end:
-                msg = (
-                    f"the local state in {store.path} was restored from {tp.topic}/{partition} up to offset {reached}, "
-                    f"but that changelog now ends at {end}: the topic was recreated or cut. Expected a changelog that "
-                    "only grows. Delete the directory to restore from what the topic holds now, or rebuild under a "
-                    "new app_version"
-                )
-                raise PositionError(msg)
-            consumer.seek(tp, max(start, reached or 0))
+            consumer.seek(tp, next_offset(store, tp, limits[tp]))
         while True:
             left = 0
             for tp in tps:
@@ -108,6 +101,33 @@ async def restore(
             time.monotonic() - started,
         )
     return applied
+
+
+def next_offset(store: PartitionStore, changelog: TopicPartition, limits: Bounds) -> int:
+    """Where a store goes on with a changelog. Raises PositionError where it is ahead: one of the two was replaced."""
+    start, end = limits
+    reached = store.position(changelog.topic)
+    if reached is not None and reached > end:
+        msg = (
+            f"the local state in {store.path} was restored from {changelog.topic}/{changelog.partition} up to offset "
+            f"{reached}, but that changelog now ends at {end}: the topic was recreated or cut. Expected a changelog "
+            "that only grows. Delete the directory to restore from what the topic holds now, or rebuild under a "
+            "new app_version"
+        )
+        raise PositionError(msg)
+    return max(start, reached or 0)
+
+
+def runs(records: Sequence[Record], bytes_max: int) -> Iterator[Sequence[Record]]:
+    """Cut records into runs of about so many bytes of values; a record that is larger is one of its own."""
+    begin = size = 0
+    for at, record in enumerate(records, 1):
+        size += RECORD_BYTES + len(record.value or b"")
+        if size >= bytes_max:
+            yield records[begin:at]
+            begin, size = at, 0
+    if begin < len(records):
+        yield records[begin:]
 
 
 class EngineTable(Table[bytes, bytes]):

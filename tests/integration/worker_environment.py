@@ -11,7 +11,7 @@ from tests.oracle import Definition, Tables, differences, recompute
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.jsonl"
 WAIT_S = 150
-"""Bound of every wait: on a busy machine a killed worker is missed after 10 s, and all is restored soon after."""
+"""Bound of every wait: on a busy machine a killed worker is missed after seconds, and all is restored soon after."""
 
 Definitions = Mapping[tuple[str, str], Definition]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import xxhash
 
@@ -24,6 +24,7 @@ KEY_BYTES: Final = 16
 
 _PREFIX: Final = "seen-"
 _OFFSET: Final = struct.Struct(">q")
+_ENTRY: Final = struct.Struct(f"{KEY_BYTES}s{_OFFSET.size}s")
 
 
 def seen_key(leaf: str, message_id: str) -> bytes:
@@ -46,8 +47,7 @@ def pack_entries(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def unpack_entries(record: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Read what `pack_entries` made."""
-    for at in range(0, len(record), KEY_BYTES + _OFFSET.size):
-        yield record[at : at + KEY_BYTES], record[at + KEY_BYTES : at + KEY_BYTES + _OFFSET.size]
+    return cast("Iterator[tuple[bytes, bytes]]", _ENTRY.iter_unpack(record))
 
 
 class SeenMessages:
@@ -96,14 +96,14 @@ class SeenMessages:
         return found
 
     def restored(
-        self, entries: Iterable[tuple[bytes, bytes, int]], now_ms: int
+        self, logged: Iterable[tuple[bytes, int]], now_ms: int
     ) -> list[tuple[str, list[tuple[bytes, bytes | None]]]]:
-        """What changelog entries `(key, value, first applied at)` write: the aged out ones nothing."""
+        """What changelog records `(packed entries, first applied at)` write: the aged out ones nothing."""
         by_family: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        for key, value, applied_ms in entries:
+        for packed, applied_ms in logged:
             number = applied_ms // self._family_ms
             if self._is_live(number, now_ms):
-                by_family.setdefault(number, []).append((key, value))
+                by_family.setdefault(number, []).extend(unpack_entries(packed))
         return [(self._ensure(number), pairs) for number, pairs in by_family.items()]
 
     def _is_live(self, number: int, now_ms: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from streams.engine.context import now_ms
 from streams.engine.state import StateTable
 from tables import companies, leaves
-from tables.seen import SeenMessages, unpack_entries
+from tables.seen import SeenMessages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,10 +31,7 @@ def leaves_table(settings: Settings) -> StateTable:
             now = now_ms()
             # A standby goes on for longer than the window.
             seen.rotate(now)
-            entries = (
-                (key, offset, record.timestamp) for record in records for key, offset in unpack_entries(record.value)
-            )
-            return seen.restored(entries, now)
+            return seen.restored([(record.value, record.timestamp) for record in records], now)
 
         return {settings.leaves_changelog: restore_leaves, settings.seen_changelog: restore_seen}
 

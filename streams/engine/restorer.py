@@ -8,6 +8,7 @@ does; flow resumes when every store is there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,10 +34,13 @@ POLL_MS: Final = 200
 """How long one round waits for changelog records."""
 
 POLL_RECORDS_MAX: Final = 20_000
-"""Changelog records applied in one write batch: some megabytes of memory."""
+"""Changelog records taken in one round: some megabytes of memory."""
 
 FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Restoring is bound by bytes, so a fetch is large."""
+
+RUN_BYTES_MAX: Final = 512 * 1024
+"""What is written at a time, of so many values: some ten milliseconds, after which others get a turn."""
 
 RECORD_BYTES: Final = 64
 """What a record costs besides its value: about its key and its place in a write batch."""
@@ -84,9 +88,11 @@ async def restore(
                 break
             fetched = await consumer.getmany(timeout_ms=POLL_MS)
             for tp, records in fetched.items():
-                store.apply(changelogs[tp.topic](records), {tp.topic: records[-1].offset + 1})
-                applied += len(records)
-                crash_points.reached("restoring")
+                for run in runs(records, RUN_BYTES_MAX):
+                    store.apply(changelogs[tp.topic](run), {tp.topic: run[-1].offset + 1})
+                    applied += len(run)
+                    crash_points.reached("restoring")
+                    await asyncio.sleep(0)
             if time.monotonic() - reported > REPORT_EVERY_S:
                 reported = time.monotonic()
                 log.info("%s: %d changelog records restored, %d to go", store.path.name, applied, left)

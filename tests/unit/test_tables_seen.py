@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tables.seen import DAY_MS, GENERATIONS, SeenMessages, encode_offset, seen_key
+from tables.seen import DAY_MS, GENERATIONS, SeenMessages, encode_offset, pack_entries, seen_key
 from tables.store import PartitionStore
 
 WINDOW_DAYS = 30
@@ -28,7 +28,7 @@ class Table:
     def apply(self, now_ms, offsets):
         self.seen.rotate(now_ms)
         entries = [(key(n), encode_offset(offset)) for n, offset in offsets.items()]
-        self.changelog += [(name, value, now_ms) for name, value in entries]
+        self.changelog.append((pack_entries(entries), now_ms))
         self.store.apply([(self.seen.family(now_ms), entries)], {})
 
     def find(self, now_ms, *numbers):

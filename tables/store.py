@@ -10,9 +10,11 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
+    MemtableFactory,
     Options,
     Rdict,
     WriteBatch,
+    WriteOptions,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ owns dozens of partitions; the working set of a cycle is read once and kept deco
 
 WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024
 """Memtable of one column family; two may exist while one is flushed."""
+
+BULK_BUFFER_BYTES: Final = 16 * 1024 * 1024
+"""Memtable of one column family while restoring: fewer and larger files to compact."""
+
+BULK_BUFFERS_MAX: Final = 4
+"""Such memtables of one family at most; writing waits for one of them to be flushed then."""
 
 _SIZES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 """RocksDB's properties of a column family's size, in bytes; reading them takes microseconds."""
@@ -46,7 +54,12 @@ class PartitionStore:
         """Open or create the database in directory `path` with at least the column families named."""
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._is_bulk = False
         self._cache = Cache(BLOCK_CACHE_BYTES)
+        self._open(families)
+
+    def _open(self, families: Iterable[str]) -> None:
+        path = self.path
         existing = set(Rdict.list_cf(str(path))) if (path / "CURRENT").exists() else set()
         names = existing.union(families) - {POSITIONS}
         self._db = Rdict(
@@ -54,15 +67,36 @@ class PartitionStore:
             options=self._options(),
             column_families={name: self._options() for name in sorted(names)},
         )
+        if self._is_bulk:
+            options = WriteOptions()
+            options.disable_wal = True  # type: ignore[method-assign, assignment]  # a property, stubbed as a method
+            self._db.set_write_options(options)
         self._families = {name: self._db.get_column_family(name) for name in names}
         self._handles = {name: self._db.get_column_family_handle(name) for name in names}
+
+    def reopen(self, *, bulk: bool) -> None:
+        """Open anew, for writing in bulk or for use.
+
+        In bulk, writes cost a quarter, and reads what a look through everything costs. There is no write-ahead log:
+        column families are flushed together, so that a crash leaves the store as it was after one of the latest
+        batches, positions included.
+        """
+        families = self.families
+        self.close()
+        self._is_bulk = bulk
+        self._open(families)
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.create_missing_column_families(True)
-        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
-        options.set_max_write_buffer_number(2)
+        if self._is_bulk:
+            # Unsorted until it is flushed, which background threads do.
+            options.set_memtable_factory(MemtableFactory.vector())
+            options.set_allow_concurrent_memtable_write(False)
+            options.set_atomic_flush(True)
+        options.set_write_buffer_size(BULK_BUFFER_BYTES if self._is_bulk else WRITE_BUFFER_BYTES)
+        options.set_max_write_buffer_number(BULK_BUFFERS_MAX if self._is_bulk else 2)
         options.set_max_open_files(256)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_keep_log_file_num(2)

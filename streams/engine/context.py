@@ -19,6 +19,7 @@ from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
 from streams.engine.producer import BatchProducer
+from streams.engine.restorer import BULK_AT_ONCE
 from streams.engine.standby import Standbys
 from streams.metrics import Metrics
 from streams.topics import require_topics, topic_specs
@@ -57,6 +58,7 @@ class Context:
         self.state_dir = settings.data_dir / "state"
         """Where the partition stores of this worker live."""
         self.standbys = Standbys(self)
+        self.bulk_restores = asyncio.Semaphore(BULK_AT_ONCE)
         self._taking = self._database("takeover")
         self._taking_turn = asyncio.Lock()
 

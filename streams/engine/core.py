@@ -61,6 +61,7 @@ class EngineApp(faust.App):
         """Finish what has begun while this worker is still in the group, then leave it."""
         await self.engine.stop()
         await super().on_stop()
+        await self.engine.close_standbys()
 
 
 class Engine:
@@ -173,8 +174,11 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
-        await self._context.standbys.stop()
         await self._context.stop()
+
+    async def close_standbys(self) -> None:
+        """Let go of the stores of partitions that others own, for which nobody waits."""
+        await self._context.standbys.stop()
 
     def told_to_stop(self) -> None:
         """Stop within the time that is allowed, or end the process with what it hangs in."""

@@ -99,7 +99,8 @@ async def take_over_state(context: Context, table: StateTable, partition: Partit
             store,
             partition.partition,
             table.changelogs(store),
-            lambda restored, left: context.restored.update({partition: (restored, left)}),
+            tell=lambda restored, left: context.restored.update({partition: (restored, left)}),
+            bulk=context.bulk_restores,
         )
         crash_points.reached("restored")
         await context.definitions.at_least(taken.definitions_version)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiokafka import TopicPartition
@@ -45,6 +46,13 @@ RUN_BYTES_MAX: Final = 512 * 1024
 RECORD_BYTES: Final = 64
 """What a record costs besides its value: about its key and its place in a write batch."""
 
+BULK_RECORDS_MIN: Final = 50_000
+"""More changelog records than these are restored in bulk: opening the store anew, twice, takes about as long as these
+many save."""
+
+BULK_AT_ONCE: Final = 4
+"""Stores that a worker restores in bulk at a time: each may take 100 MiB and more, and more of them are no faster."""
+
 REPORT_EVERY_S: Final = 5.0
 """A long restore says how far it is so often."""
 
@@ -61,11 +69,14 @@ async def restore(
     store: PartitionStore,
     partition: int,
     changelogs: Mapping[str, Restored],
+    *,
     tell: Callable[[int, int], None] = lambda _restored, _left: None,
+    bulk: AbstractAsyncContextManager[Any] = nullcontext(),  # noqa: B008  it has no state
 ) -> int:
     """Bring `store` up to the committed end of its changelogs; returns the number of records applied.
 
-    `tell` is called as it goes on, with the number of records that are restored, and of those that are left.
+    `tell` is called as it goes on, with the number of records that are restored, and of those that are left. `bulk` is
+    entered where there is much to restore, so that it can be bounded how many stores are at once.
     To be called once no older owner can write any more, or the end would still move.
     Raises PositionError where the store is ahead of its changelog: one of the two was replaced.
     """
@@ -79,24 +90,28 @@ async def restore(
         consumer.assign(tps)
         for tp in tps:
             consumer.seek(tp, next_offset(store, tp, limits[tp]))
-        while True:
-            left = 0
-            for tp in tps:
-                left += max(0, limits[tp].end - await consumer.position(tp))
-            tell(applied, left)
-            if not left:
-                break
-            fetched = await consumer.getmany(timeout_ms=POLL_MS)
-            for tp, records in fetched.items():
-                for run in runs(records, RUN_BYTES_MAX):
-                    store.apply(changelogs[tp.topic](run), {tp.topic: run[-1].offset + 1})
-                    applied += len(run)
-                    crash_points.reached("restoring")
-                    await asyncio.sleep(0)
-            if time.monotonic() - reported > REPORT_EVERY_S:
-                reported = time.monotonic()
-                log.info("%s: %d changelog records restored, %d to go", store.path.name, applied, left)
-        store.apply([], {tp.topic: limits[tp].end for tp in tps})
+        left = await _left(consumer, limits)
+        is_bulk = left > BULK_RECORDS_MIN
+        async with bulk if is_bulk else nullcontext():
+            if is_bulk:
+                store.reopen(bulk=True)
+            while left:
+                tell(applied, left)
+                fetched = await consumer.getmany(timeout_ms=POLL_MS)
+                for tp, records in fetched.items():
+                    for run in runs(records, RUN_BYTES_MAX):
+                        store.apply(changelogs[tp.topic](run), {tp.topic: run[-1].offset + 1})
+                        applied += len(run)
+                        crash_points.reached("restoring")
+                        await asyncio.sleep(0)
+                left = await _left(consumer, limits)
+                if time.monotonic() - reported > REPORT_EVERY_S:
+                    reported = time.monotonic()
+                    log.info("%s: %d changelog records restored, %d to go", store.path.name, applied, left)
+            store.apply([], {tp.topic: limits[tp].end for tp in tps})
+            if is_bulk:
+                store.reopen(bulk=False)
+            tell(applied, 0)
     finally:
         await consumer.stop()
     if applied:
@@ -107,6 +122,11 @@ async def restore(
             time.monotonic() - started,
         )
     return applied
+
+
+async def _left(consumer: Any, limits: Mapping[TopicPartition, Bounds]) -> int:  # noqa: ANN401  untyped
+    """How many offsets are before the ends still."""
+    return sum([max(0, end - await consumer.position(tp)) for tp, (_, end) in limits.items()])
 
 
 def next_offset(store: PartitionStore, changelog: TopicPartition, limits: Bounds) -> int:

@@ -1,10 +1,13 @@
 """Restoring a store from changelogs on a real Kafka, and where reading goes on (SEMANTICS S3, S12)."""
 
+import asyncio
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from contracts.errors import PositionError
+from streams.engine import restorer
 from streams.engine.batches import Partition
 from streams.engine.cluster import Bounds
 from streams.engine.ownership import Look, internal_start, look_at, source_start
@@ -67,6 +70,24 @@ async def test_to_the_end_past_the_markers_of_transactions(topics, store):
     # Fifteen offsets: five markers, one of them at the very end.
     assert store.position(topic) == 15
     assert held(store, b"a", b"4", b"5") == [b"a", b"4", None]
+
+
+async def test_much_is_restored_in_bulk(topics, store, monkeypatch):
+    monkeypatch.setattr(restorer, "BULK_RECORDS_MIN", 20)
+    topic = await topics.create("log")
+    told: list[tuple[int, int]] = []
+    await transact(topics, *(outgoing(topic, [b"a", str(n).encode(), None]) for n in range(10)))
+    turn = asyncio.Semaphore(1)
+    changelogs = {topic: written}
+    assert await restore(topics.cluster, store, 0, changelogs, tell=lambda *at: told.append(at), bulk=turn) == 30
+    assert (told[0], told[-1]) == ((0, 40), (30, 0))
+    assert store.position(topic) == 40
+    assert held(store, b"a", b"9", b"gone") == [b"a", b"9", None]
+    # What little comes later is not; and the turn was given back.
+    await transact(topics, outgoing(topic, [b"b"]))
+    async with turn:
+        assert await restore(topics.cluster, store, 0, changelogs, bulk=turn) == 1
+    assert held(store, b"a", b"b") == [b"a", b"b"]
 
 
 async def test_again_restores_nothing_and_then_only_what_is_new(topics, store, tmp_path):
@@ -187,6 +208,13 @@ AT = Partition("leaves", 3)
 def test_a_position_within_the_topic_is_where_to_go_on(position):
     assert internal_start(AT, Bounds(5, 9), "committed", position) == position
     assert source_start(AT, Bounds(5, 9), position) == position
+
+
+def test_records_are_cut_into_runs_of_about_so_many_bytes():
+    records = outgoing("t", [b"x" * size for size in (10, 10, 3000, 10, 10, 10)])
+    assert [len(run) for run in restorer.runs(records, 1000)] == [3, 3]
+    assert [len(run) for run in restorer.runs(records, 100)] == [2, 1, 2, 1]
+    assert [*restorer.runs([], 1000)] == []
 
 
 def test_nothing_kept_is_the_beginning():

@@ -1,5 +1,9 @@
 """The store of one partition, on a real RocksDB."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from tables.store import PartitionStore
@@ -101,3 +105,49 @@ def test_families_are_apart_and_dropped_whole(store):
 def test_a_store_that_is_open_is_not_opened_twice(store):
     with pytest.raises(Exception, match="lock"):
         PartitionStore(store.path, [FAMILY])
+
+
+def test_written_in_bulk_it_holds_what_was_there_before_and_all_that_came(store):
+    store.apply([(FAMILY, [(b"a", b"1"), (b"b", b"1")])], {CHANGELOG: 1})
+    store.add_family("seen-1")
+    store.reopen(bulk=True)
+    store.add_family("seen-2")
+    for n in range(3000):
+        store.apply(
+            [(FAMILY, [(b"%d" % n, b"x" * 1000), (b"b", None)]), ("seen-2", [(b"s", b"%d" % n)])], {CHANGELOG: n}
+        )
+    assert store.position(CHANGELOG) == 2999
+    store.reopen(bulk=False)
+    assert store.families == {FAMILY, "seen-1", "seen-2"}
+    assert store.position(CHANGELOG) == 2999
+    assert store.get_many(FAMILY, [b"a", b"b", b"0", b"2999"]) == [b"1", None, b"x" * 1000, b"x" * 1000]
+    assert store.get_many("seen-2", [b"s"]) == [b"2999"]
+    store.apply([(FAMILY, [(b"a", b"2")])], {CHANGELOG: 3000})
+    assert store.get_many(FAMILY, [b"a"]) == [b"2"]
+
+
+KILLED_IN_BULK = """
+import os, signal, sys
+from pathlib import Path
+from tables.store import PartitionStore
+store = PartitionStore(Path(sys.argv[1]), ["leaves", "seen-1"])
+store.reopen(bulk=True)
+for n in range(int(sys.argv[2])):
+    # Families of very different sizes, the positions' the smallest.
+    store.apply([("leaves", [(b"%d" % n, b"x" * 50_000)]), ("seen-1", [(b"%d" % n, b"")])], {"changelog": n + 1})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("batches", [10, 1000, 3000])
+def test_killed_in_bulk_it_is_as_it_was_after_one_of_the_batches(tmp_path, batches):
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_BULK, tmp_path / "store", str(batches)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    again = PartitionStore(tmp_path / "store", [FAMILY, "seen-1"])
+    reached = again.position("changelog") or 0
+    keys = [b"%d" % n for n in range(batches)]
+    for family in (FAMILY, "seen-1"):
+        assert [value is not None for value in again.get_many(family, keys)] == [n < reached for n in range(batches)]
+    # Memtables were flushed on the way, where there was more than they hold.
+    assert (reached > 0) == (batches > 10)
+    again.close()

@@ -93,13 +93,13 @@ class Standbys:
         wanted = [part for table in self._tables.values() for part in table.parts() if part not in owned]
         for partition in self._standbys.keys() - set(wanted):
             self._standbys.pop(partition).store.close()
-        before, self._task = self._task, asyncio.create_task(self._run(self._task, wanted), name="standbys")
-        if before is not None:
-            before.cancel()
+        self.hold()
+        self._task = asyncio.create_task(self._run(self._task, wanted), name="standbys")
 
     def hold(self) -> None:
         """Follow no further until told to: a rebalance has begun. Stores stay open for whoever takes them over."""
-        if self._task is not None:
+        if self._task is not None and not self._task.cancelling():
+            # Once: a second time would cut short how it lets go of its connections.
             self._task.cancel()
 
     def hand_over(self, partition: Partition) -> PartitionStore | None:
@@ -112,7 +112,7 @@ class Standbys:
         self._is_stopped = True
         self.hold()
         if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task])
         for standby in self._standbys.values():
             standby.store.close()
         self._standbys.clear()
@@ -120,7 +120,7 @@ class Standbys:
     async def _run(self, before: asyncio.Task[None] | None, wanted: Sequence[Partition]) -> None:
         """Follow these partitions, but for those that fail, until it is cancelled. No failure is the worker's own."""
         if before is not None:
-            await asyncio.gather(before, return_exceptions=True)
+            await asyncio.wait([before])
         wanted = [partition for partition in wanted if self._open(partition)]
         await asyncio.sleep(0)
         is_told = False
@@ -170,8 +170,8 @@ class Standbys:
         consumer = self._context.cluster.consumer(
             max_partition_fetch_bytes=PARTITION_BYTES_MAX, fetch_max_bytes=FETCH_BYTES_MAX
         )
-        await consumer.start()
         try:
+            await consumer.start()
             places = {
                 TopicPartition(changelog, partition.partition): partition
                 for partition in wanted

@@ -48,6 +48,13 @@ def test_lists_are_separated_by_commas_and_may_be_emptied():
     assert settings.blocked_ids == ()
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("1", True), ("0", False)])
+def test_booleans_are_true_or_false(text: str, value: bool):
+    settings = load_settings(environ={"TIDEMARK_STANDBY": text})
+    assert settings.standby is value
+    assert settings_environ(settings)["TIDEMARK_STANDBY"] == str(value).lower()
+
+
 def test_other_variables_are_left_alone():
     load_settings(environ={"PATH": "/bin", "TIDEMARK_TEST_SERVICES": "docker"})
 
@@ -64,6 +71,8 @@ def test_other_variables_are_left_alone():
         ({"TIDEMARK_HTTP_PORT": "65536"}, ["TIDEMARK_HTTP_PORT", "65535", "65536"]),
         ({"TIDEMARK_HTTP_PORT": "-1"}, ["TIDEMARK_HTTP_PORT", "at least 0"]),
         ({"TIDEMARK_HTTP_HOST": ""}, ["TIDEMARK_HTTP_HOST", "127.0.0.1"]),
+        ({"TIDEMARK_STANDBY": "perhaps"}, ["TIDEMARK_STANDBY", "expected true or false", "'perhaps'"]),
+        ({"TIDEMARK_SESSION_TIMEOUT_S": "5"}, ["TIDEMARK_SESSION_TIMEOUT_S", "6 to 1800", "got 5"]),
         ({"TIDEMARK_STALL_TIMEOUT_S": "0"}, ["TIDEMARK_STALL_TIMEOUT_S", "at least 1"]),
         ({"TIDEMARK_LOG_LEVEL": "LOUD"}, ["TIDEMARK_LOG_LEVEL", "DEBUG, INFO", "'LOUD'"]),
         ({"TIDEMARK_BOOTSTRAP_SERVERS": "kafka"}, ["TIDEMARK_BOOTSTRAP_SERVERS", "host:port"]),

@@ -178,7 +178,7 @@ class Standbys:
                 for changelog in self._standbys[partition].changelogs
             }
             limits = await bounds(consumer, places)
-            consumer.assign(places)
+            consumer.assign([*places])
             for tp, partition in places.items():
                 standby = self._standbys[partition]
                 try:

@@ -7,12 +7,15 @@ import asyncio
 import shutil
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.request import urlopen
+from pathlib import Path
 
 import asyncpg
 import msgspec
 import pytest
+from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from contracts.settings import Settings
@@ -56,28 +59,38 @@ CASES = (
 )
 
 
+@asynccontextmanager
+async def connected(running: Pipeline) -> AsyncIterator[asyncpg.Connection]:
+    connection = await running.connection()
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 async def owners(connection: asyncpg.Connection, settings: Settings) -> dict[Partition, tuple[str, int | None]]:
     """Owner and next offset of each partition that load is spread over."""
     rows = await connection.fetch(PROGRESS, [*settings.source_topics, settings.leaves_topic])
     return {Partition(row["topic"], row["partition"]): (row["owner"], row["next_offset"]) for row in rows}
 
 
-def standby_lags(running: Pipeline, worker: str) -> dict[str, float]:
-    """What a worker's standbys are behind, by topic and partition."""
-    where = read_whereabouts(running.data_dir(worker) / "http.json")
-    if where is None:
-        return {}
-    try:
-        with urlopen(f"http://{where.host}:{where.port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-    except OSError:
-        return {}
-    return {
-        f"{sample.labels['topic']}/{sample.labels['partition']}": sample.value
-        for family in text_string_to_metric_families(text)
+def home(running: Pipeline, worker: str) -> Path:
+    """Where a worker keeps what is its own."""
+    return running.data_dir(worker) / "workers" / worker
+
+
+async def standby_lags(running: Pipeline, worker: str) -> list[float]:
+    """What each of a worker's standbys is behind."""
+    where = read_whereabouts(home(running, worker) / "http.json")
+    assert where is not None
+    async with ClientSession() as session, session.get(f"http://{where.host}:{where.port}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return [
+        sample.value
+        for family in families
         for sample in family.samples
         if sample.name == "tidemark_standby_lag_records"
-    }
+    ]
 
 
 async def until_shared(running: Pipeline, connection: asyncpg.Connection, *, standby: bool) -> None:
@@ -91,9 +104,9 @@ async def until_shared(running: Pipeline, connection: asyncpg.Connection, *, sta
         return len(leaves) == settings.leaves_partitions and set(leaves) == {"a", "b"}
 
     async def are_standbys_there() -> bool:
-        lags = [await asyncio.to_thread(standby_lags, running, worker) for worker in ("a", "b")]
+        lags = [*await standby_lags(running, "a"), *await standby_lags(running, "b")]
         # Between them, the two keep every partition that the other one owns.
-        return sum(map(len, lags)) == parts and not any(lag for each in lags for lag in each.values())
+        return len(lags) == parts and not any(lags)
 
     await until(are_both_owners, "both workers to own leaves")
     await running.wait(WAIT_S)
@@ -128,8 +141,7 @@ async def until_processed_again(
 async def test_partitions_are_processed_again_in_time(settings: Settings, case: Case) -> None:
     values = [*generate(SEED, BEFORE + DURING, profile="load", users=3000)]
     settings = msgspec.structs.replace(settings, standby=case.standby, log_level="INFO")
-    async with pipeline(settings) as running:
-        connection = await running.connection()
+    async with pipeline(settings) as running, connected(running) as connection:
         await running.load(values[:BEFORE])
         for worker in ("a", "b"):
             running.start(worker)
@@ -138,7 +150,7 @@ async def test_partitions_are_processed_again_in_time(settings: Settings, case: 
         if case.loses_state:
             for topic, number in lost:
                 # Nobody has it open: a store is a cache.
-                shutil.rmtree(running.data_dir("b") / "state" / f"{topic}-{number}", ignore_errors=True)
+                shutil.rmtree(home(running, "b") / "state" / f"{topic}-{number}", ignore_errors=True)
         async with loading(running, values[BEFORE:], CHUNK, PAUSE_S):
             await asyncio.sleep(3)
             process = running.workers.pop("a")
@@ -148,7 +160,6 @@ async def test_partitions_are_processed_again_in_time(settings: Settings, case: 
             code = await asyncio.to_thread(process.wait)
         assert code == (0 if case.signal == signal.SIGTERM else -signal.SIGKILL), running.log("a")[-5000:]
         outcome = await outcome_of(running, since)
-        await connection.close()
         stop_all(running)
     table(
         "Failover",

@@ -24,7 +24,7 @@ from tests.integration.test_engine_restorer import leave_open
 __all__ = ["topics"]
 
 FAMILY = "leaves"
-WAIT_S = 60
+WAIT_S = 30
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

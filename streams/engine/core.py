@@ -61,7 +61,7 @@ class EngineApp(faust.App):
         """Finish what has begun while this worker is still in the group, then leave it."""
         await self.engine.stop()
         await super().on_stop()
-        await self.engine.close_standbys()
+        await self.engine.disconnect()
 
 
 class Engine:
@@ -167,18 +167,18 @@ class Engine:
             self._loops.append(task)
 
     async def stop(self) -> None:
-        """Finish the cycles under way, let go of every partition, and disconnect."""
+        """Finish the cycles under way, and let go of every partition."""
         self.told_to_stop()
         await self._quiesce(STOP_QUIESCE_S_MAX)
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._release(set(self.owned))
-        await self._context.stop()
 
-    async def close_standbys(self) -> None:
-        """Let go of the stores of partitions that others own, for which nobody waits."""
+    async def disconnect(self) -> None:
+        """Let go of all that nobody waits for: the stores of standbys, and connections."""
         await self._context.standbys.stop()
+        await self._context.stop()
 
     def told_to_stop(self) -> None:
         """Stop within the time that is allowed, or end the process with what it hangs in."""

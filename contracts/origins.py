@@ -1,5 +1,7 @@
 """Where a message came from, and what travels on the leaves topic: header names and kinds."""
 
+from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -57,3 +59,10 @@ class Origin(NamedTuple):
             raise ValueError(f"an origin has more than {_HEAD.size} bytes, this has {len(data)}")
         partition, offset, timestamp_ms = _HEAD.unpack_from(data)
         return cls(data[_HEAD.size :].decode(), partition, offset, timestamp_ms)
+
+
+def packer(topic: str, partition: int) -> Callable[[int, int], bytes]:
+    """Return what packs the origin of one partition's records, given offset and time, without making an `Origin`."""
+    name = topic.encode()
+    pack = partial(Struct(f"{_HEAD.format}{len(name)}s").pack, partition)
+    return lambda offset, timestamp_ms: pack(offset, timestamp_ms, name)

@@ -1,8 +1,8 @@
 """Whose a message is: leaf keys, blocked ids, claims, and the router's fast path to a leaf (SEMANTICS S1)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, Generic, Literal, TypeVar, final, get_args
 
 import msgspec
 
@@ -10,13 +10,21 @@ from contracts.outcomes import Reason, Refusal, WarningKind
 from domain.decoding import Json, decode, has_nul_escape, json_type
 from domain.names import SURELY_SHORT, bounded
 
-CALL_TYPES: Final = frozenset({"identify", "page", "screen", "track", "group", "alias"})
+CallType = Literal["identify", "page", "screen", "track", "group", "alias"]
+
+CALL_TYPES: Final = frozenset(get_args(CallType))
 
 USER: Final = "user:"
 ANONYMOUS: Final = "anon:"
 
 CACHED_IDS: Final = 16_384
 """Short ids that are remembered as usable or not, below 4 MB: a person's messages come close together."""
+
+
+PLACED_IDS: Final = 65_536
+"""Ids whose leaf's place the router remembers, below 20 MB: beyond that it begins anew, at a few microseconds an id."""
+
+Place = TypeVar("Place")
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -61,7 +69,7 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
 class _Head(msgspec.Struct, rename={"user_id": "userId", "anonymous_id": "anonymousId"}):
     """The part of a message that routing needs."""
 
-    type: str = ""
+    type: CallType
     user_id: Any = None
     anonymous_id: Any = None
 
@@ -148,10 +156,9 @@ def route(value: bytes | None, rules: Rules) -> Routed | Refusal:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            if head.type in CALL_TYPES:
-                leaf, _ = read_identity(head.user_id, head.anonymous_id, rules, [])
-                if leaf is not None:
-                    return Routed(leaf)
+            leaf, _ = read_identity(head.user_id, head.anonymous_id, rules, [])
+            if leaf is not None:
+                return Routed(leaf)
     payload = decode(value, rules.max_message_bytes)
     if type(payload) is Refusal:
         return payload
@@ -160,3 +167,55 @@ def route(value: bytes | None, rules: Rules) -> Routed | Refusal:
         return kind
     leaf, _ = read_identity(payload.get("userId"), payload.get("anonymousId"), rules, [])
     return no_identity() if leaf is None else Routed(leaf)
+
+
+@final
+class Places(Generic[Place]):
+    """Where messages go, by the leaf that `route` finds; in a quarter of its time, for ids that are plain text.
+
+    What a leaf's place is, `place_of` tells; it is asked once for an id, and again when the id was forgotten.
+    """
+
+    def __init__(self, rules: Rules, place_of: Callable[[str], Place]) -> None:
+        self._rules = rules
+        self._place_of = place_of
+        self._users: dict[str, Place] = {}
+        """By userId as it comes. Usable ids alone: whatever else comes with them, the leaf is the user's."""
+        self._anonymous: dict[str, Place] = {}
+        """By anonymousId as it comes: for messages whose userId is absent or null."""
+
+    def find(self, values: Iterable[bytes | None]) -> list[Place | None]:
+        """Return the place of each message; None where `route` is to be asked, which may refuse it."""
+        users, anonymous, bytes_max = self._users, self._anonymous, self._rules.max_message_bytes
+        places: list[Place | None] = []
+        add = places.append
+        for value in values:
+            try:
+                head = _decode_head(value)  # type: ignore[arg-type]  # None is a TypeError
+                user = head.user_id
+                # A key that is not text equals none of those that are known, or is no key at all, a TypeError.
+                place = anonymous.get(head.anonymous_id) if user is None else users.get(user)
+                if place is None:
+                    place = self._learn(head)
+                if len(value) > bytes_max:  # type: ignore[arg-type]
+                    place = None
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+                place = None
+            add(place)
+        return places
+
+    def _learn(self, head: _Head) -> Place | None:
+        known, raw, prefix = self._users, head.user_id, USER
+        if raw is None:
+            known, raw, prefix = self._anonymous, head.anonymous_id, ANONYMOUS
+        # U+0000 is replaced before an id is read, which `route` sees to.
+        if type(raw) is not str or len(raw) > SURELY_SHORT or "\0" in raw:
+            return None
+        usable = usable_id(raw, self._rules)
+        if type(usable) is not str:
+            return None
+        if len(self._users) + len(self._anonymous) >= PLACED_IDS:
+            self._users.clear()
+            self._anonymous.clear()
+        place = known[raw] = self._place_of(prefix + usable)
+        return place

@@ -23,7 +23,7 @@ from streams.agents.state_tables import leaves_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
-from streams.engine.producer import Outgoing
+from streams.engine.producer import NO_HEADERS, runs_of
 from tables import leaves
 from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+    from streams.engine.producer import Outgoing
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -235,7 +236,7 @@ class LeafHandler:
         (e) Done: the next cycle reads from the stores what this one changed.
         """
         with self._meter.step("outgoing"):
-            await crash_points.send("leaf-sending", plan.outgoing, self._context.outgoing.send)
+            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._context.outgoing.send_runs)
         crash_points.reached("leaf-sent")
         with self._meter.step("changelog"):
             async with asyncio.TaskGroup() as group:
@@ -266,11 +267,11 @@ class LeafHandler:
         pairs: Pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in changes.records.items()]
         pairs.append((APPLIED, encode_position(changes.applied)))
         entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
-        positions = await owned.producer.transact(
-            [
-                *(Outgoing(settings.leaves_changelog, number, key, value, decided_ms) for key, value in pairs),
-                Outgoing(settings.seen_changelog, number, b"", pack_entries(entries), decided_ms),
-            ]
+        positions = await owned.producer.transact_runs(
+            {
+                (settings.leaves_changelog, number): [(decided_ms, key, value, NO_HEADERS) for key, value in pairs],
+                (settings.seen_changelog, number): [(decided_ms, b"", pack_entries(entries), NO_HEADERS)],
+            }
         )
         crash_points.reached("leaf-logging")
         stored: list[tuple[str, Pairs]] = [

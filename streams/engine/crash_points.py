@@ -17,7 +17,7 @@ from contracts.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from streams.engine.producer import Outgoing
+    from streams.engine.producer import Runs
 
 VARIABLE: Final = "TIDEMARK_TEST_CRASH_AT"
 
@@ -93,13 +93,13 @@ def reached(step: str) -> None:
         _armed.strike()
 
 
-async def send(step: str, outgoing: list[Outgoing], send_all: Callable[[list[Outgoing]], Awaitable[object]]) -> None:
+async def send(step: str, runs: Runs, send_all: Callable[[Runs], Awaitable[object]]) -> None:
     """Send everything; where the process was told to end here, every other record is sent, and then it ends.
 
     Counted are the times that there are several records to send.
     """
-    if _armed is not None and len(outgoing) > 1 and _armed.strikes(step):
-        await send_all(outgoing[::2])
+    if _armed is not None and sum(map(len, runs.values())) > 1 and _armed.strikes(step):
+        await send_all({to: run[::2] for to, run in runs.items()})
         _armed.strike()
-        outgoing = outgoing[1::2]
-    await send_all(outgoing)
+        runs = {to: run[1::2] for to, run in runs.items()}
+    await send_all(runs)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contracts.outcomes import Reason, Refusal
 from domain.calls import Call, interpret
 from domain.decoding import decode
-from domain.identity import Routed, route
+from domain.identity import Places, Routed, route
 from tests.messages import KAFKA_MS, RULES, raw
 from tests.oracle import reading
 from tests.property.strategies import JSON, messages
@@ -57,6 +57,30 @@ def test_the_router_and_the_leaf_agree(value):
         Reason.NO_IDENTITY,
     }:
         assert isinstance(routed, Refusal)
+
+
+IDS = st.one_of(
+    st.sampled_from(["u1", " u1\n", "", " ", "0", "null", "'null'", "a\0b", "é" * 200, "x" * 600]),
+    st.sampled_from([None, 0, 1, 1.0, 7, 10**30, True, False, [], {}, ["u1"], {"id": "u1"}]),
+    st.text(max_size=6),
+)
+
+
+@st.composite
+def with_ids(draw):
+    """A message with any ids, one of them absent at times, beyond the largest size at times."""
+    names = draw(st.sampled_from([("userId", "anonymousId"), ("userId",), ("anonymousId",)]))
+    kind = draw(st.sampled_from(["page", "track", "identify", "delete", "", None]))
+    filling = "x" * draw(st.sampled_from([0, 0, 0, RULES.max_message_bytes]))
+    return raw({"type": kind, "event": filling, **{name: draw(IDS) for name in names}})
+
+
+@given(st.lists(st.one_of(st.none(), with_ids(), damaged(), st.binary(max_size=50), JSON.map(raw)), max_size=8))
+def test_the_router_finds_the_place_of_the_leaf_that_it_would_route_to(values):
+    places = Places(RULES, lambda leaf: (leaf,))
+    for found in (places.find(values), places.find(values)):
+        for value, place in zip(values, found, strict=True):
+            assert place is None or route(value, RULES) == Routed(*place)
 
 
 @given(st.one_of(damaged(), st.binary(max_size=50), JSON.map(raw)))

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from contracts.definitions import STRING, AttributeType, Definition, Definitions
-from contracts.origins import Origin
+from contracts.origins import Origin, packer
 from contracts.records import (
     CompanyRecord,
     CompanyUpdate,
@@ -48,6 +48,11 @@ def test_a_record_of_another_version_is_refused():
     data = msgspec.msgpack.encode([2, 0, 0, None])
     with pytest.raises(msgspec.ValidationError):
         decode_counters(data)
+
+
+def test_origins_of_a_partition_are_packed_alike():
+    for topic, partition, offset, timestamp_ms in (("segment", 0, 0, 0), ("é.t", 2**31 - 1, 2**63 - 1, -1)):
+        assert packer(topic, partition)(offset, timestamp_ms) == Origin(topic, partition, offset, timestamp_ms).pack()
 
 
 def test_origins_travel_as_bytes():

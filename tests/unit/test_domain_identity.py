@@ -5,7 +5,8 @@ from hashlib import sha256
 import pytest
 
 from contracts.outcomes import Reason, Refusal, WarningKind
-from domain.identity import Routed, Rules, route
+from domain import identity
+from domain.identity import Places, Routed, Rules, route
 from domain.names import bounded
 from tests.messages import RULES, call, message, raw, read, refused
 
@@ -161,3 +162,35 @@ def test_route_reads_odd_but_valid_messages():
     assert route(b'{"type":5,"type":"track","userId":"x","\\u0075serId":"u1"}', RULES) == Routed("user:u1")
     assert route(b'{"type":"track","userId":"a\\u0000"}', RULES) == Routed("user:a\ufffd")
     assert route(b'{"type":"track","userId\\u0000":"a","anonymousId":"b"}', RULES) == Routed("anon:b")
+
+
+def test_places_are_found_without_asking_again():
+    asked = []
+
+    def place_of(leaf):
+        asked.append(leaf)
+        return leaf
+
+    places = Places(RULES, place_of)
+    values = [raw(message("page")), raw(message("track", userId=None)), raw(message("page", userId=" u1 "))]
+    assert places.find(values) == places.find(values) == ["user:u1", "anon:a1", "user:u1"]
+    assert asked == ["user:u1", "anon:a1", "user:u1"]
+
+
+def test_places_leave_to_route_what_is_odd():
+    places = Places(RULES, str)
+    odd = [
+        None, b"", b"{", raw(message("page", userId=7)), raw(message("page", userId="null")),
+        raw(message("page", userId="")), raw(message("page", userId="a\0b")), raw(message("page", userId="x" * 200)),
+        raw(message("page", userId=None, anonymousId=None)), raw(message("page", userId=[])), raw(message("leave")),
+        raw(message("page", userId=None, anonymousId={})), raw(message("page", name="x" * RULES.max_message_bytes)),
+    ]  # fmt: skip
+    assert places.find(odd) == [None] * len(odd)
+
+
+def test_places_are_forgotten_at_a_bound(monkeypatch):
+    monkeypatch.setattr(identity, "PLACED_IDS", 10)
+    places = Places(RULES, str)
+    values = [raw(message("page", userId=f"u{n}")) for n in range(25)]
+    assert places.find(values) == places.find(values) == [f"user:u{n}" for n in range(25)]
+    assert len(places._users) <= 10

@@ -45,7 +45,8 @@ RELIED_ON = {
     "aiokafka.coordinator.assignors.sticky.sticky_assignor:StickyPartitionAssignor": "a3af92a5e867ae79cd23ebb2b3927058",
     # streams/engine/records.py overrides two methods of this.
     "aiokafka.consumer.fetcher:PartitionRecords": "dbff1e287f4e9bef4b0e0580d76522e8",
-    # streams/engine/producer.py builds its own batches.
+    # streams/engine/producer.py builds its own batches, and adds records by the compiled builder inside of one.
+    "aiokafka.producer.message_accumulator:BatchBuilder": "f51c2e33ea1c165b7b36ba7ecaacb48a",
     "aiokafka.producer.producer:AIOKafkaProducer.send_batch": "5519458368149f83d4a907f759f68f4d",
     "aiokafka.producer.producer:AIOKafkaProducer.create_batch": "ada62da19906b4fdfc6bbf88852dd7b8",
     "aiokafka.producer.message_accumulator:MessageAccumulator.add_batch": "679d80d728c96ab7a0549b5969c49c35",

@@ -1,21 +1,22 @@
-"""Records as a fetch decodes them, without the copy that aiokafka makes of each for its callers.
+"""Records as a fetch decodes them, a record batch at a time, without the copy that aiokafka makes of each.
 
-aiokafka 0.14 builds a frozen dataclass of eleven fields a record (`aiokafka/consumer/fetcher.py`,
-`PartitionRecords._consumer_record`), which costs more than decoding it; every message is fetched twice here, from its
-source and from the leaves topic.
+aiokafka 0.14 builds a frozen dataclass of eleven fields a record and goes through two iterators and a comparison for
+it (`aiokafka/consumer/fetcher.py`, `PartitionRecords` and `FetchResult.getall`), which costs several times what
+decoding does; every message is fetched twice here, from its source and from the leaves topic.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import xxhash
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 
 from contracts.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 
 class Record(Protocol):
@@ -61,15 +62,64 @@ def checksum(record: Record) -> int:
 class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped
     """The records of one fetched partition, each handed on as it was decoded: a `Record`."""
 
-    def __iter__(self) -> Iterator[Record]:
-        """Iterate without a call of `__next__` a record."""
-        records: Iterator[Record] = self._records_iterator
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401  aiokafka's own
+        super().__init__(*args)
+        self._decoded: list[Record] = []
+        """What is left of the batch that was decoded last."""
+        self._next_batch_offset: int = self.next_fetch_offset
+
+    def take(self, at_most: int | None) -> tuple[list[Record], bool]:
+        """The next records, and whether there are more. Moves `next_fetch_offset` past what it returns."""
+        taken: list[Record] = []
+        while at_most is None or len(taken) < at_most:
+            if not self._decoded:
+                # Also where a batch holds none: markers, aborted transactions, what compaction left.
+                self.next_fetch_offset = self._next_batch_offset
+                if not self._records.has_next():
+                    return taken, False
+                self._decoded = self._decode_batch(self._records.next_batch())
+                continue
+            room = len(self._decoded) if at_most is None else at_most - len(taken)
+            taken += self._decoded[:room]
+            self._decoded = self._decoded[room:]
+            self.next_fetch_offset = taken[-1].offset + 1 if self._decoded else self._next_batch_offset
+        return taken, True
+
+    def _decode_batch(self, batch: Any) -> list[Record]:  # noqa: ANN401  aiokafka is untyped
+        """Decode a batch as `_unpack_records` does: none of a control batch, nor of an aborted transaction."""
+        if self._check_crcs and not batch.validate_crc():
+            raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+        self._next_batch_offset = batch.next_offset
+        if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                return []
+        if batch.is_control_batch:
+            return []
+        records: list[Record] = list(batch)
+        if records and records[0].offset < self.next_fetch_offset:
+            # A fetch from the middle of a batch brings the whole of it.
+            return [record for record in records if record.offset >= self.next_fetch_offset]
         return records
 
-    def _consumer_record(self, tp: Any, record: Record) -> Record:  # noqa: ANN401, ARG002  aiokafka's signature
-        return record
+
+class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
+    """What a fetch brought of one partition, handed on a run of records at a time."""
+
+    def getall(self, max_records: int | None = None) -> list[Record]:
+        """Return at most so many records, and move the consumer's position past them."""
+        if not self.check_assignment(self._topic_partition) or not self.has_more():
+            return []
+        records, has_more = cast("DecodedRecords", self._partition_records).take(max_records)
+        self._update_position()
+        if not has_more:
+            self._partition_records = None
+        return records
 
 
 def hand_on_decoded_records() -> None:
-    """Have every consumer of this process hand out `Record`s."""
+    """Have `getmany` of every consumer of this process hand out `Record`s; `getone` is as it was."""
     fetcher.PartitionRecords = DecodedRecords
+    fetcher.FetchResult = DecodedResult

@@ -43,7 +43,7 @@ RELIED_ON = {
     "faust.app.base:App.on_stop": "81eb6252fae4d8d23ad2970125de516d",
     # streams/engine/assignor.py calls this a topic at a time.
     "aiokafka.coordinator.assignors.sticky.sticky_assignor:StickyPartitionAssignor": "a3af92a5e867ae79cd23ebb2b3927058",
-    # streams/engine/records.py overrides two methods of this.
+    # streams/engine/records.py does what the first one's `_unpack_records` and the second one's `getall` do.
     "aiokafka.consumer.fetcher:PartitionRecords": "dbff1e287f4e9bef4b0e0580d76522e8",
     # streams/engine/producer.py builds its own batches, and adds records by the compiled builder inside of one.
     "aiokafka.producer.message_accumulator:BatchBuilder": "f51c2e33ea1c165b7b36ba7ecaacb48a",

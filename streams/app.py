@@ -56,6 +56,10 @@ REBALANCE_TIMEOUT_S: Final = 60.0
 EXIT_INTERRUPTED: Final = 130
 """Exit code after a second Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
+SIDE_CYCLE_S_MIN: Final = 0.5
+"""Least time between two cycles of the stages with few records, companies and the quarantine: a cycle costs the broker
+and Postgres as much for ten records as for a thousand. The first record after a rest is taken at once."""
+
 GC_THRESHOLDS: Final = (100_000, 20, 50)
 """Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided."""
 
@@ -121,14 +125,17 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
     )
     context = Context(settings, worker)
 
-    def stage(name: str, handler: Callable[[Context, StageMeter], Handler[Plan]]) -> Stage[Plan]:
+    def stage(
+        name: str, handler: Callable[[Context, StageMeter], Handler[Plan]], cycle_s_min: float = 0.0
+    ) -> Stage[Plan]:
         meter = context.metrics.stage(name)
-        return Stage(name, handler(context, meter), meter, cycle_records_max=settings.cycle_records_max)
+        records_max = settings.cycle_records_max
+        return Stage(name, handler(context, meter), meter, cycle_records_max=records_max, cycle_s_min=cycle_s_min)
 
     router = stage("router", RouterHandler)
     leaf = stage("leaf", LeafHandler)
-    company = stage("company", CompanyHandler)
-    quarantine = stage("quarantine", QuarantineHandler)
+    company = stage("company", CompanyHandler, SIDE_CYCLE_S_MIN)
+    quarantine = stage("quarantine", QuarantineHandler, SIDE_CYCLE_S_MIN)
     engine = Engine(
         app,
         context,

@@ -60,7 +60,10 @@ class Stage(Generic[Plan]):
     cycle is being committed, which is I/O, the next is decided, which is CPU.
     """
 
-    def __init__(self, name: str, handler: Handler[Plan], meter: StageMeter, *, cycle_records_max: int) -> None:
+    def __init__(
+        self, name: str, handler: Handler[Plan], meter: StageMeter, *, cycle_records_max: int, cycle_s_min: float = 0.0
+    ) -> None:
+        """`cycle_s_min` lies between the beginnings of two cycles, unless so much is pending that one would be full."""
         self.name = name
         self.handler = handler
         self._meter = meter
@@ -71,6 +74,9 @@ class Stage(Generic[Plan]):
         self._done: dict[Partition, int] = {}
         """Offset after the last record whose cycle is committed."""
         self._cycle_records_max = cycle_records_max
+        self._cycle_s_min = cycle_s_min
+        self._next_cycle_s = 0.0
+        """Before which no cycle begins, in the loop's time."""
         self._pending: dict[Partition, deque[Run]] = {}
         self._pending_records: dict[Partition, int] = {}
         self._sought: dict[Partition, tuple[int, set[int]]] = {}
@@ -183,12 +189,17 @@ class Stage(Generic[Plan]):
 
         while True:
             await self._wake.wait()
+            await self._rest()
             self._wake.clear()
             async with self._turn:
                 while self._is_open:
+                    if self._rest_s() > 0:
+                        self._wake.set()
+                        break
                     taken = self._take()
                     if not taken and not self.handler.has_work():
                         break
+                    self._next_cycle_s = asyncio.get_running_loop().time() + self._cycle_s_min
                     with self._meter.step("decide"):
                         plan = await self.handler.decide(taken)
                     if self._committing is not None:
@@ -197,6 +208,17 @@ class Stage(Generic[Plan]):
                     self._committing.add_done_callback(watch)
                     if not self._pending:
                         await self._committing
+
+    def _rest_s(self) -> float:
+        """How long the next cycle is still to wait for more records."""
+        if not self._cycle_s_min or sum(self._pending_records.values()) >= self._cycle_records_max:
+            return 0.0
+        return self._next_cycle_s - asyncio.get_running_loop().time()
+
+    async def _rest(self) -> None:
+        """Let records gather, outside of the turn, so that a rebalance need not wait."""
+        if (rest_s := self._rest_s()) > 0:
+            await asyncio.sleep(rest_s)
 
     async def _commit(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
         with self._meter.step("commit"):

@@ -62,9 +62,9 @@ class Noting:
 class Running:
     """A stage under its loop."""
 
-    def __init__(self, handler, cycle_records_max):
+    def __init__(self, handler, **how):
         self.handler = handler
-        self.stage = Stage("test", handler, Metrics().stage("test"), cycle_records_max=cycle_records_max)
+        self.stage = Stage("test", handler, Metrics().stage("test"), **how)
         self.failures = []
 
     def batch(self, *offsets, partition=P0):
@@ -85,8 +85,8 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(cycle_records_max=100, positions=((P0, 0),)):
-    made = Running(Noting(), cycle_records_max)
+async def running(cycle_records_max=100, positions=((P0, 0),), cycle_s_min=0.0):
+    made = Running(Noting(), cycle_records_max=cycle_records_max, cycle_s_min=cycle_s_min)
     for partition, position in positions:
         made.stage.own(partition, position)
     made.stage.open()
@@ -118,6 +118,38 @@ async def test_a_cycle_takes_a_fair_share_and_the_rest_comes_next():
         assert on.handler.decided[0] == {P0: [0, 1], P1: [0, 1]}
         assert on.records(P1) == [0, 1, 2]
         assert max(sum(map(len, taken.values())) for taken in on.handler.decided) <= 4
+
+
+async def test_records_gather_between_cycles_that_have_a_least_distance():
+    async with running(cycle_records_max=4, cycle_s_min=WAIT_S * 100) as on:
+        on.batch(0)
+        await on.until(lambda: on.handler.committed)
+        on.batch(1)
+        on.batch(2)
+        await on.settled()
+        assert on.records() == [0]
+        on.batch(3, 4)
+        await on.stage.quiesce()
+        assert on.stage.position(P0) == 1
+
+
+async def test_a_full_cycle_does_not_wait():
+    async with running(cycle_records_max=4, cycle_s_min=WAIT_S * 100) as on:
+        on.batch(0)
+        await on.until(lambda: on.handler.committed)
+        on.batch(*range(1, 10))
+        await on.until(lambda: on.records() == [*range(9)])
+        await on.settled()
+        assert on.stage.position(P0) == 9
+
+
+async def test_what_has_gathered_is_taken_when_the_time_has_come():
+    async with running(cycle_s_min=0.05) as on:
+        for offset in range(3):
+            on.batch(offset)
+            await on.settled()
+        await on.until(lambda: len(on.handler.committed) == 2)
+        assert on.handler.decided == [{P0: [0]}, {P0: [1, 2]}]
 
 
 async def test_at_most_two_cycles_are_under_way_and_commits_are_in_order():
@@ -295,7 +327,7 @@ async def test_nothing_is_stepped_over_that_is_pending_or_on_its_way():
 
 async def test_a_record_out_of_turn_ends_the_stage():
     """An invariant: whatever is pending follows what was taken."""
-    made = Running(Noting(), 100)
+    made = Running(Noting(), cycle_records_max=100)
     made.stage.own(P0, 0)
     made.stage.open()
     made.batch(0, 1)
@@ -306,7 +338,7 @@ async def test_a_record_out_of_turn_ends_the_stage():
 
 
 async def test_a_commit_that_fails_is_told_and_nothing_is_committed_behind_it():
-    made = Running(Noting(), 1)
+    made = Running(Noting(), cycle_records_max=1)
     made.stage.own(P0, 0)
     made.stage.open()
     made.handler.error = RuntimeError("disk full")

@@ -7,7 +7,7 @@ decoding does; every message is fetched twice here, from its source and from the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import xxhash
 from aiokafka.consumer import fetcher
@@ -108,11 +108,13 @@ class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafk
 class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
     """What a fetch brought of one partition, handed on a run of records at a time."""
 
+    _partition_records: DecodedRecords | None
+
     def getall(self, max_records: int | None = None) -> list[Record]:
         """Return at most so many records, and move the consumer's position past them."""
-        if not self.check_assignment(self._topic_partition) or not self.has_more():
+        if not self.check_assignment(self._topic_partition) or self._partition_records is None:
             return []
-        records, has_more = cast("DecodedRecords", self._partition_records).take(max_records)
+        records, has_more = self._partition_records.take(max_records)
         self._update_position()
         if not has_more:
             self._partition_records = None

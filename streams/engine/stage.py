@@ -63,7 +63,7 @@ class Stage(Generic[Plan]):
     def __init__(
         self, name: str, handler: Handler[Plan], meter: StageMeter, *, cycle_records_max: int, cycle_s_min: float = 0.0
     ) -> None:
-        """`cycle_s_min` lies between the beginnings of two cycles, unless so much is pending that one would be full."""
+        """`cycle_s_min` lies between the beginnings of two cycles, unless the next is full, or has work without it."""
         self.name = name
         self.handler = handler
         self._meter = meter
@@ -211,7 +211,8 @@ class Stage(Generic[Plan]):
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
-        if not self._cycle_s_min or sum(self._pending_records.values()) >= self._cycle_records_max:
+        full = sum(self._pending_records.values()) >= self._cycle_records_max
+        if not self._cycle_s_min or full or self.handler.has_work():
             return 0.0
         return self._next_cycle_s - asyncio.get_running_loop().time()
 

@@ -94,12 +94,14 @@ def reached(step: str) -> None:
 
 
 async def send(step: str, runs: Runs, send_all: Callable[[Runs], Awaitable[object]]) -> None:
-    """Send everything; where the process was told to end here, every other record is sent, and then it ends.
+    """Send everything; where the process was told to end here, half of it is sent, and then it ends.
 
-    Counted are the times that there are several records to send.
+    Of each run the first records, as a producer that is killed leaves it: they go in order. Counted are the times that
+    there are several records to send.
     """
     if _armed is not None and sum(map(len, runs.values())) > 1 and _armed.strikes(step):
-        await send_all({to: run[::2] for to, run in runs.items()})
+        halves = {to: (len(run) + nth % 2) // 2 for nth, (to, run) in enumerate(runs.items())}
+        await send_all({to: run[: halves[to]] for to, run in runs.items()})
         _armed.strike()
-        runs = {to: run[1::2] for to, run in runs.items()}
+        runs = {to: run[halves[to] :] for to, run in runs.items()}
     await send_all(runs)

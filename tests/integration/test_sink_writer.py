@@ -103,6 +103,32 @@ async def test_the_same_rows_again_change_nothing(sink):
     assert before["company_members"] == [("c1", "user:u1", TIME_US)]
 
 
+async def test_new_rows_among_rows_that_are_there_are_written(sink):
+    await sink.step(Batch(page_views=[view(2), view(4)], occurrences=[occurrence(3)]))
+    changed = view(4)._replace(title="not the first")
+    await sink.step(
+        Batch(page_views=[view(1), changed, view(5), view(5)], occurrences=[occurrence(n) for n in (4, 3, 2, 2)]),
+        applied=6,
+    )
+    rows = await sink.dump()
+    assert [(row[0], row[6]) for row in rows["page_views"]] == [(f"m{n}", None) for n in (1, 2, 4, 5)]
+    assert [row[0] for row in rows["event_occurrences"]] == ["m2", "m3", "m4"]
+    assert (await sink.stands()).applied == 6
+
+
+async def test_rows_are_unique_by_time_message_and_leaf_together(sink):
+    views = [
+        view(1),
+        view(2),
+        view(1, leaf="user:u2"),
+        view(1, time_us=TIME_US + 1),
+        view(1, time_us=TIME_US + 40 * DAY_US),
+    ]
+    await sink.step(Batch(page_views=views))
+    await sink.step(Batch(page_views=views[::-1]))
+    assert len((await sink.dump())["page_views"]) == len(views)
+
+
 async def test_partitions_of_several_topics_move_in_one_transaction(sink):
     first, second = await sink.take(1), await sink.take(0, topic="companies")
     moves = [Move(TOPIC, 1, first.epoch, 0, 5, applied=5), Move("companies", 0, second.epoch, 3, 4)]

@@ -207,21 +207,38 @@ begin
             );
     end if;
 
-    -- 2. Rows that never change once written.
+    -- 2. Rows that never change once written. The fence lets each record's rows be written once, so that they are
+    --    nearly always new: to look for each of them first costs more than to do a batch again without those that
+    --    are there. Keys are inserted in the order of the index.
     if cardinality(new_page_views) > 0 then
-        insert into page_views
-            (message_id, leaf, kind, event_time, url, path, title, referrer, name, properties)
-        select message_id, leaf, kind, time_of(event_time), url, path, title, referrer, name, properties::jsonb
-        from unnest(new_page_views)
-        order by event_time, message_id, leaf
-        on conflict do nothing;
+        begin
+            insert into page_views
+                (message_id, leaf, kind, event_time, url, path, title, referrer, name, properties)
+            select message_id, leaf, kind, time_of(event_time), url, path, title, referrer, name, properties::jsonb
+            from unnest(new_page_views)
+            order by leaf, event_time, message_id;
+        exception when unique_violation then
+            insert into page_views
+                (message_id, leaf, kind, event_time, url, path, title, referrer, name, properties)
+            select message_id, leaf, kind, time_of(event_time), url, path, title, referrer, name, properties::jsonb
+            from unnest(new_page_views)
+            order by leaf, event_time, message_id
+            on conflict do nothing;
+        end;
     end if;
     if cardinality(new_occurrences) > 0 then
-        insert into event_occurrences (message_id, leaf, event, event_time, properties, sent_properties)
-        select message_id, leaf, event, time_of(event_time), properties::jsonb, sent_properties::jsonb
-        from unnest(new_occurrences)
-        order by event_time, message_id, leaf
-        on conflict do nothing;
+        begin
+            insert into event_occurrences (message_id, leaf, event, event_time, properties, sent_properties)
+            select message_id, leaf, event, time_of(event_time), properties::jsonb, sent_properties::jsonb
+            from unnest(new_occurrences)
+            order by leaf, event_time, message_id;
+        exception when unique_violation then
+            insert into event_occurrences (message_id, leaf, event, event_time, properties, sent_properties)
+            select message_id, leaf, event, time_of(event_time), properties::jsonb, sent_properties::jsonb
+            from unnest(new_occurrences)
+            order by leaf, event_time, message_id
+            on conflict do nothing;
+        end;
     end if;
     if cardinality(new_audience_changes) > 0 then
         insert into audience_history (leaf, audience, member, event_time, message_id)

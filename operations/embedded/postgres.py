@@ -54,8 +54,9 @@ _SERVER = {
     "random_page_cost": "1.1",
     # The statements are short and many: compiling them costs more than it saves.
     "jit": "off",
-    # After a first mass load, plans without statistics are far off: they are taken soon.
-    "autovacuum_naptime": "10s",
+    # After a first mass load, plans without statistics are far off: they are taken soon. Each time that a growing table
+    # is looked at costs half a second of CPU, though, so not all the time.
+    "autovacuum_naptime": "30s",
     # Time-partitioned tables: one statement may lock some hundred partitions with their indexes.
     "max_locks_per_transaction": "512",
 }

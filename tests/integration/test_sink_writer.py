@@ -327,6 +327,25 @@ async def test_times_of_any_year_find_a_partition(sink):
     assert len(made) == 6
 
 
+async def test_no_statistics_are_taken_of_documents(sink):
+    times = (TIME_US, TIME_US - 50 * 365 * DAY_US)
+    await sink.step(
+        Batch(
+            page_views=[view(n, time_us=time, properties='{"a":1}') for n, time in enumerate(times)],
+            occurrences=[occurrence(n, time_us=time, properties='{"a":1}') for n, time in enumerate(times)],
+        )
+    )
+    await sink.connection.execute("analyze")
+    rows = await sink.connection.fetch(
+        "select tablename, attname from pg_stats "
+        "where schemaname = current_schema() and attname in ('leaf', 'properties', 'sent_properties')"
+    )
+    tables = {f"{table}_{part}" for table in ("page_views", "event_occurrences") for part in ("ancient", "2023_11")}
+    taken = {(table, column) for table, column in rows}
+    assert {(table, "leaf") for table in tables} <= taken
+    assert {column for _, column in taken} == {"leaf"}
+
+
 async def test_a_partition_dropped_by_an_operator_is_made_again(sink):
     await sink.step(Batch(page_views=[view(1)]))
     await sink.connection.execute("drop table page_views_2023_11")

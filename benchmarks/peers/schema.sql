@@ -1,10 +1,10 @@
--- What every peer writes. The same columns, keys and indexes by leaf as Tidemark's own tables have, less the columns
+-- What every peer writes. The same columns, keys, indexes and statistics as Tidemark's own tables have, less the columns
 -- that nothing of the load fills, and less partitioning by month.
 create schema peer;
 set search_path to peer;
 
 create table page_views (
-    message_id text collate "C" primary key,
+    message_id text collate "C" not null,
     leaf text collate "C" not null,
     event_time timestamptz not null,
     url text,
@@ -12,18 +12,22 @@ create table page_views (
     title text,
     referrer text,
     name text,
-    properties jsonb not null
+    properties jsonb not null,
+    primary key (leaf, event_time, message_id)
 );
-create index page_views_timeline on page_views (leaf, event_time);
+create index page_views_time on page_views using brin (event_time);
+alter table page_views alter properties set statistics 0;
 
 create table event_occurrences (
-    message_id text collate "C" primary key,
+    message_id text collate "C" not null,
     leaf text collate "C" not null,
     event text collate "C" not null,
     event_time timestamptz not null,
-    properties jsonb not null
+    properties jsonb not null,
+    primary key (leaf, event_time, message_id)
 );
-create index event_occurrences_timeline on event_occurrences (leaf, event_time);
+create index event_occurrences_time on event_occurrences using brin (event_time);
+alter table event_occurrences alter properties set statistics 0;
 
 create table profiles (
     profile_id text collate "C" primary key,

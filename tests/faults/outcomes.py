@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tests.acceptance.pipeline import Pipeline
 from tests.integration.worker_environment import WAIT_S
-from tests.oracle import Tables, differences, recompute
+from tests.oracle import Record, Tables, differences, recompute
 
 _OF_MESSAGES = ("page_views", "event_occurrences")
 """Tables of one row a message: what is missing there was lost, what is too many was counted twice."""
@@ -26,13 +26,16 @@ class Outcome:
     """What differs from the recomputation, in any table or counter."""
 
 
-async def outcome_of(running: Pipeline, since: float) -> Outcome:
-    """Wait until all has arrived, and compare; `since` is the monotonic time at which recovery began."""
+async def outcome_of(running: Pipeline, since: float, records: Sequence[Record] | None = None) -> Outcome:
+    """Wait until all has arrived, and compare; `since` is the monotonic time at which recovery began.
+
+    `records` are those that should have been read, where the source topic does not hold all of them any more.
+    """
     await running.wait(WAIT_S)
     recovery_s = time.monotonic() - since
     # A late write of somebody who should be dead would come now.
     await asyncio.sleep(0.3)
-    expected = await asyncio.to_thread(recompute, await running.source_records(), claims=True)
+    expected = await asyncio.to_thread(recompute, records or await running.source_records(), claims=True)
     found = await running.tables()
     stats = await running.stats()
     findings = differences(expected, found)
@@ -92,3 +95,27 @@ TABLES: dict[str, Table] = {}
 def table(title: str, *columns: str) -> Table:
     """The table of this title, begun where it is not there yet."""
     return TABLES.setdefault(title, Table(title, columns))
+
+
+def note(fault: str, outcomes: Sequence[Outcome], *, title: str = "Faults", column: str = "fault") -> None:
+    """Add runs to the row of a fault, and require that each has come out as the recomputation."""
+    rows = table(
+        title, column, "runs", "messages", "lost", "double-counted", "other differences", "recovered in s, at most"
+    ).rows
+    before = next((row for row in rows if row[0] == fault), None)
+    if before is not None:
+        rows.remove(before)
+    runs, messages, lost, doubled, others, slowest = before[1:] if before else (0, 0, 0, 0, 0, 0.0)
+    rows.append(
+        (
+            fault,
+            runs + len(outcomes),
+            messages + sum(each.messages for each in outcomes),
+            lost + sum(each.lost for each in outcomes),
+            doubled + sum(each.doubled for each in outcomes),
+            others + sum(len(each.findings) for each in outcomes),
+            max(slowest, *(each.recovery_s for each in outcomes)),
+        )
+    )
+    findings = [finding for each in outcomes for finding in each.findings]
+    assert not findings, "\n".join(findings)

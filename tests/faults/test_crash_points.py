@@ -16,7 +16,7 @@ from tests.faults.installations import (
     until_one_struck,
     until_struck,
 )
-from tests.faults.outcomes import Outcome, outcome_of, table
+from tests.faults.outcomes import Outcome, note, outcome_of
 from tests.integration.worker_environment import sample, stop_all
 
 TAKEOVER = ("takeover-fenced", "takeover-taken", "restoring", "restored")
@@ -79,33 +79,14 @@ async def under_load(settings: Settings, step: str, *, is_lost: bool) -> Outcome
             await asyncio.gather(reviving, return_exceptions=True)
 
 
-def note(step: str, outcomes: list[Outcome]) -> None:
-    """Add runs to the table, and require that each has come out as the recomputation."""
-    rows = table(
-        "Killed at a step", "step", "runs", "messages", "lost", "double-counted", "other differences", "recovered in s"
-    ).rows
-    before = next((row for row in rows if row[0] == step), None)
-    if before is not None:
-        rows.remove(before)
-    runs, messages, lost, doubled, others, slowest = before[1:] if before else (0, 0, 0, 0, 0, "0")
-    rows.append(
-        (
-            step,
-            runs + len(outcomes),
-            messages + sum(each.messages for each in outcomes),
-            lost + sum(each.lost for each in outcomes),
-            doubled + sum(each.doubled for each in outcomes),
-            others + sum(len(each.findings) for each in outcomes),
-            f"{max(float(slowest), *(each.recovery_s for each in outcomes)):.1f}",
-        )
-    )
-    assert [finding for each in outcomes for finding in each.findings] == []
+def note_step(step: str, outcomes: list[Outcome]) -> None:
+    note(step, outcomes, title="Killed at a step", column="step")
 
 
 async def test_a_worker_killed_at_a_few_steps(settings: Settings) -> None:
     outcomes = await asyncio.gather(*(at_rest(apart(settings, step), step, is_lost=is_lost) for step, is_lost in SHORT))
     for (step, _), outcome in zip(SHORT, outcomes, strict=True):
-        note(step, [outcome])
+        note_step(step, [outcome])
 
 
 @pytest.mark.faults
@@ -118,4 +99,4 @@ async def test_a_worker_killed_at_every_step(settings: Settings, step: str, run)
             group.create_task(run(apart(settings, name), step, is_lost=is_lost))
             for name, is_lost in (("kept", False), ("lost", True))
         ]
-    note(step, [each.result() for each in runs])
+    note_step(step, [each.result() for each in runs])

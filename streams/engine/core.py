@@ -126,19 +126,14 @@ class Engine:
             return
         missing_from = self._stages[batch.topic].arrived(batch)
         if missing_from is not None:
-            log.info(
-                "%s/%d: records %d to %d are missing; reading them once more",
-                batch.topic,
-                batch.partition,
-                missing_from,
-                batch.records[0].offset - 1,
-            )
-            seeking = asyncio.create_task(
-                self._seek({TP(batch.topic, batch.partition): missing_from}, batch.generation)
-            )
-            self._seeking.add(seeking)
-            seeking.add_done_callback(self._seeking.discard)
-            seeking.add_done_callback(self._ended)
+            self._read_again(TP(batch.topic, batch.partition), missing_from, batch.records[0].offset)
+
+    def _read_again(self, tp: TP, begins: int, end: int) -> None:
+        log.info("%s/%d: records %d to %d are missing; reading them once more", *tp, begins, end - 1)
+        seeking = asyncio.create_task(self._seek({tp: begins}, self.app.consumer_generation_id))
+        self._seeking.add(seeking)
+        seeking.add_done_callback(self._seeking.discard)
+        seeking.add_done_callback(self._ended)
 
     async def _seek(self, positions: Mapping[TP, int], generation: int) -> bool:
         """Read on from these positions; False where another rebalance has begun, which seeks for itself."""
@@ -151,9 +146,15 @@ class Engine:
             return False
         return True
 
-    def passed_over(self, tp: TP, position: int, handed: int | None) -> None:
-        """Note up to where an idle partition was read; `handed` is the offset after the last record that came of it."""
-        self._stages[tp.topic].passed_over(Partition(tp.topic, tp.partition), position, handed)
+    def passed_over(self, tp: TP, position: int, handed: int | None, given: int | None) -> None:
+        """Note up to where an idle partition was read.
+
+        `handed` is the offset after the last record that was handed to an agent, `given` after the last one that the
+        consumer gave out.
+        """
+        missing_from = self._stages[tp.topic].passed_over(Partition(*tp), position, handed, given)
+        if missing_from is not None:
+            self._read_again(tp, missing_from, position)
 
     async def start(self) -> None:
         """Connect, and start the loop of every stage."""

@@ -146,18 +146,23 @@ class Stage(Generic[Plan]):
         self._wake.set()
         return None
 
-    def passed_over(self, partition: Partition, position: int, handed: int | None) -> None:
-        """Step over offsets that hold no records, up to `position`.
+    def passed_over(self, partition: Partition, position: int, handed: int | None, given: int | None) -> int | None:
+        """Step over offsets that hold no records, up to `position`. Returns an offset to seek to where they held some.
 
-        Not while a batch is on its way through an agent: then less has arrived than was `handed` over.
+        Not while a batch is on its way through an agent: then less has arrived than was `handed` over. Nor where the
+        consumer has `given` more out than that: it was lost on its way here, and is to be read again.
         """
         arrived = self._arrived.get(partition)
         if not self._is_open or arrived is None or partition in self._pending:
-            return
-        if position > arrived and (handed is None or arrived >= handed):
-            self._arrived[partition] = self._taken[partition] = self._done[partition] = position
-            self.handler.passed_over(partition, position)
-            self._wake.set()
+            return None
+        if position <= arrived or (handed is not None and arrived < handed):
+            return None
+        if given is not None and arrived < given:
+            return arrived
+        self._arrived[partition] = self._taken[partition] = self._done[partition] = position
+        self.handler.passed_over(partition, position)
+        self._wake.set()
+        return None
 
     def wake(self) -> None:
         """Look for work, also without a new record."""

@@ -9,12 +9,13 @@ can commit past unfinished ones. Here the unit is a batch, positions belong to t
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import aiokafka
 import uvloop
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
-from faust.transport.consumer import Fetcher
+from faust.transport.consumer import Fetcher, RecordMap
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP, AppT, ConsumerMessage
 from mode import Service
@@ -63,6 +64,13 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     place them, is not needed; a sticky one moves fewer partitions.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own
+        super().__init__(*args, **kwargs)
+        self.given: dict[TP, int] = {}
+        """Offset after the last record that was given out of each partition since it was sought. Not all arrive: a
+        fetch that a rebalance cut off goes on in this thread, is through a seek, and what it is given then goes to
+        nobody."""
+
     def _create_worker_consumer(self, transport: Transport) -> aiokafka.AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
@@ -85,6 +93,29 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000.0),
             isolation_level="read_committed",
         )
+
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109  Faust's signature
+        max_records: int | None = None,
+    ) -> RecordMap:
+        """Fetch, and note what is given out."""
+        try:
+            fetched = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        except BaseException:
+            # Of some partitions records may have been given out before, of which nothing is known now.
+            self.given.update(dict.fromkeys(active_partitions, sys.maxsize))
+            raise
+        self.given.update((tp, records[-1].offset + 1) for tp, records in fetched.items() if records)
+        return fetched
+
+    async def _seek_wait(self, consumer: aiokafka.AIOKafkaConsumer, partitions: Mapping[TP, int]) -> None:
+        """Seek; what was given out before is given out again."""
+        for tp in partitions:
+            self.given.pop(tp, None)
+        await super()._seek_wait(consumer, partitions)
 
     async def stay(self) -> None:
         """Count as polling: aiokafka leaves the group when nothing was fetched for `broker_max_poll_interval`."""
@@ -146,8 +177,11 @@ class BatchConsumer(Consumer):
         now = self.loop.time()
         if now - self._stayed_s > STAY_EVERY_S:
             self._stayed_s = now
-            thread = cast("BatchConsumerThread", self._thread)
-            await thread.call_thread(thread.stay)
+            await self._batches.call_thread(self._batches.stay)
+
+    @property
+    def _batches(self) -> BatchConsumerThread:
+        return cast("BatchConsumerThread", self._thread)
 
     async def _pass_over(self, idle: set[TP], generation: int) -> None:
         """Tell the engine up to where idle partitions were read: transactions end in markers that nobody is given."""
@@ -159,7 +193,8 @@ class BatchConsumer(Consumer):
         if self.app.consumer_generation_id == generation:
             for tp, position in positions.items():
                 if position is not None:
-                    engine_of(self.app).passed_over(tp, position, self._handed.get((generation, tp)))
+                    handed, given = self._handed.get((generation, tp)), self._batches.given.get(tp)
+                    engine_of(self.app).passed_over(tp, position, handed, given)
 
     @Service.task
     async def _commit_handler(self) -> None:

@@ -300,10 +300,10 @@ async def test_offsets_without_records_are_stepped_over_when_idle():
     async with running() as on:
         on.batch(0, 1)
         await on.until(lambda: on.handler.committed)
-        on.stage.passed_over(P0, 4, handed=2)
+        assert on.stage.passed_over(P0, 4, handed=2, given=2) is None
         assert on.handler.passed == [(P0, 4)]
         assert on.stage.position(P0) == 4
-        on.stage.passed_over(P0, 3, handed=2)
+        on.stage.passed_over(P0, 3, handed=2, given=2)
         assert on.stage.position(P0) == 4
         assert on.batch(4) is None
         await on.until(lambda: on.records() == [0, 1, 4])
@@ -311,18 +311,33 @@ async def test_offsets_without_records_are_stepped_over_when_idle():
 
 async def test_nothing_is_stepped_over_that_is_pending_or_on_its_way():
     async with running() as on:
-        on.stage.passed_over(P0, 4, handed=3)
-        on.stage.passed_over(P1, 4, handed=None)
+        on.stage.passed_over(P0, 4, handed=3, given=3)
+        on.stage.passed_over(P1, 4, handed=None, given=None)
         assert on.stage.position(P0) == 0
         on.handler.gate.clear()
         on.batch(0)
         await on.settled()
         on.batch(1)
-        on.stage.passed_over(P0, 9, handed=2)
+        on.stage.passed_over(P0, 9, handed=2, given=2)
         assert on.stage.position(P0) == 1
         on.handler.gate.set()
         await on.until(lambda: on.records() == [0, 1])
         assert on.handler.passed == []
+
+
+@pytest.mark.parametrize("handed", [None, 2])
+async def test_records_that_were_given_to_nobody_are_read_again_where_none_follows_them(handed):
+    async with running() as on:
+        on.batch(0, 1)
+        await on.until(lambda: on.handler.committed)
+        assert on.stage.passed_over(P0, 5, handed=handed, given=4) == 2
+        assert on.stage.position(P0) == 2
+        assert on.handler.passed == []
+        assert on.batch(2, 3) is None
+        await on.until(lambda: on.records() == [0, 1, 2, 3])
+        # What is left are offsets without records.
+        assert on.stage.passed_over(P0, 5, handed=4, given=4) is None
+        assert on.stage.position(P0) == 5
 
 
 async def test_a_record_out_of_turn_ends_the_stage():

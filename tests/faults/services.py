@@ -76,13 +76,12 @@ async def supervised(running: Pipeline) -> AsyncIterator[list[str]]:
                     running.start(worker)
             await asyncio.sleep(0.5)
 
-    task = asyncio.create_task(watch())
     try:
-        yield ends
-        if task.done():
-            await task
+        # A worker that ends as none should ends the test.
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(watch())
+            yield ends
+            task.cancel()
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         print(f"{len(ends)} workers ended by themselves and were started again")
         print("\n".join(end.strip().splitlines()[-1] for end in ends if end.strip()))

@@ -2,15 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Sequence
 
 import pytest
-from aiokafka.errors import KafkaError
 
 from contracts.settings import Settings
 from examples.generate import generate
 from operations.services import RunningServices
-from tests.acceptance.pipeline import Pipeline, pipeline
+from tests.acceptance.pipeline import pipeline
+from tests.faults.load import load_in_spite
 from tests.faults.services import down_for, own_services, own_settings, supervised
 from tests.integration.worker_environment import assert_alive, loading, sample, settled, stop_all, until_applied
 
@@ -79,15 +78,3 @@ async def test_kafka_restarted_under_load(
                 await loads
             await settled(running)
             stop_all(running)
-
-
-async def load_in_spite(running: Pipeline, values: Sequence[bytes]) -> None:
-    """Load in chunks, each again until the broker has taken it: some records come twice."""
-    for start in range(0, len(values), 1000):
-        while True:
-            try:
-                await running.load(values[start : start + 1000])
-                break
-            except (KafkaError, OSError, ExceptionGroup):
-                await asyncio.sleep(1)
-        await asyncio.sleep(1)

@@ -123,8 +123,12 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        except OSError:
+            writer.transport.abort()  # what a client is told where nobody listens
+            return
         self._tasks.add(task)
-        up_reader, up_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         ways = [
             asyncio.create_task(self._requests(reader, up_writer)),
             asyncio.create_task(self._replies(up_reader, writer)),

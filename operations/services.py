@@ -103,7 +103,7 @@ class RunningServices:
         known = read_state(self._data_dir).postgres
         state, self.postgres = start_postgres(self._data_dir, known, fast=self._embedded.fast)
         self._keep({"dsn": state.dsn()}, postgres=state)
-        self._tell(f"Postgres listens on 127.0.0.1:{state.port}; log: {postgres_log(self._data_dir)}")
+        self._tell(f"Postgres listens on {state.host}:{state.port}; log: {postgres_log(self._data_dir)}")
 
     def _keep(self, address: dict[str, str], **changes: Any) -> None:  # noqa: ANN401 - fields of ServicesState
         with self._writing:

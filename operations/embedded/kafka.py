@@ -1,4 +1,4 @@
-"""A single Kafka broker in KRaft mode on loopback, with its data below a data directory."""
+"""A single Kafka broker in KRaft mode, by default on loopback, with its data below a data directory."""
 
 import asyncio
 import base64
@@ -10,12 +10,13 @@ import time
 import uuid
 from pathlib import Path
 
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from contracts.errors import DiskFullError, ServiceError, StartTimeoutError
-from operations.embedded.ports import LOOPBACK, free_port, require_free
+from operations.embedded.ports import free_port, require_free
 from operations.embedded.state import KafkaState
 from operations.files import require_room
 from operations.processes import ServiceProcess, find_by_argument, log_tail
@@ -82,12 +83,7 @@ def start_kafka(
     process = find_kafka(data_dir)
     if process is None:
         process = _launch(data_dir, state, java, jars)
-    state = KafkaState(
-        port=state.port,
-        controller_port=state.controller_port,
-        cluster_id=state.cluster_id,
-        process=process.identity,
-    )
+    state = msgspec.structs.replace(state, process=process.identity)
     try:
         _await_round_trip(state, process, kafka_log(data_dir))
     except BaseException:
@@ -130,7 +126,7 @@ def _cluster_id() -> str:
 
 def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...]) -> ServiceProcess:
     for port in (state.port, state.controller_port):
-        require_free(port, "Kafka", str(data_dir / "services.json"))
+        require_free(port, "Kafka", str(data_dir / "services.json"), state.host)
     home = data_dir / "kafka"
     properties = home / "server.properties"
     properties.write_text(_properties(state, home / "data"), "ascii")
@@ -150,9 +146,9 @@ def _launch(data_dir: Path, state: KafkaState, java: Path, jars: tuple[Path, ...
 def _properties(state: KafkaState, log_dir: Path) -> str:
     values = {
         **_BROKER,
-        "controller.quorum.voters": f"1@{LOOPBACK}:{state.controller_port}",
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{state.port},CONTROLLER://{LOOPBACK}:{state.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{state.port}",
+        "controller.quorum.voters": f"1@{state.host}:{state.controller_port}",
+        "listeners": f"PLAINTEXT://{state.host}:{state.port},CONTROLLER://{state.host}:{state.controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{state.host}:{state.port}",
         "log.dirs": str(log_dir),
     }
     # A properties file takes the escapes of a JSON string, and nothing outside of Latin-1.
@@ -191,7 +187,7 @@ def _await_round_trip(state: KafkaState, process: ServiceProcess, log: Path) -> 
         if not process.running():
             raise _failure(f"expected Kafka to run; it ended with {process.exit_code()}, see {log}", log_tail(log))
         try:
-            asyncio.run(_round_trip(state.bootstrap_servers, state.port))
+            asyncio.run(_round_trip(state))
         except (KafkaError, OSError, TimeoutError):
             time.sleep(0.1)
         else:
@@ -202,13 +198,13 @@ def _await_round_trip(state: KafkaState, process: ServiceProcess, log: Path) -> 
     )
 
 
-async def _round_trip(bootstrap_servers: str, port: int) -> None:
+async def _round_trip(state: KafkaState) -> None:
     """Write one record and read it again; KafkaError, OSError or TimeoutError while it is not ready."""
-    _, writer = await asyncio.open_connection(LOOPBACK, port)
+    _, writer = await asyncio.open_connection(state.host, state.port)
     writer.close()
     await writer.wait_closed()
     async with asyncio.timeout(_PROBE_S):
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        admin = AIOKafkaAdminClient(bootstrap_servers=state.bootstrap_servers)
         try:
             await admin.start()
             topic = NewTopic(_PROBE_TOPIC, 1, 1, topic_configs={"retention.ms": "3600000"})
@@ -216,13 +212,13 @@ async def _round_trip(bootstrap_servers: str, port: int) -> None:
                 await admin.create_topics([topic])
         finally:
             await admin.close()
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers)
+        producer = AIOKafkaProducer(bootstrap_servers=state.bootstrap_servers)
         try:
             await producer.start()
             sent = await producer.send_and_wait(_PROBE_TOPIC, b"probe", partition=0)
         finally:
             await producer.stop()
-        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="none")
+        consumer = AIOKafkaConsumer(bootstrap_servers=state.bootstrap_servers, auto_offset_reset="none")
         try:
             await consumer.start()
             place = TopicPartition(_PROBE_TOPIC, 0)

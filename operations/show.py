@@ -140,6 +140,10 @@ def stats(report: Report) -> RenderableType:
         *map(count, (counts.read, counts.applied, counts.duplicate, quarantined, counts.in_flight)),
     )
     parts: list[RenderableType] = [sums]
+    if counts.gap:
+        parts.append(
+            Text(f"\nGap: {count(counts.gap)} records were deleted by a source topic's retention, unread.", style="red")
+        )
     if counts.quarantined:
         parts.append(counted("\nQuarantined by reason", "reason", counts.quarantined))
     if counts.warnings:

@@ -29,6 +29,7 @@ class Report:
             "applied": self.counts.applied,
             "duplicate": self.counts.duplicate,
             "in_flight": self.counts.in_flight,
+            "gap": self.counts.gap,
             "quarantined": self.counts.quarantined,
             "warnings": self.counts.warnings,
             "lag": self.lag,

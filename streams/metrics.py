@@ -82,6 +82,12 @@ class Metrics:
         self.read = Counter(
             "tidemark_records_read_total", "Source records that the router has forwarded.", ["topic"], registry=registry
         )
+        self.gap = Counter(
+            "tidemark_records_gap_total",
+            "Source records that the topic's retention had deleted before they were read.",
+            ["topic"],
+            registry=registry,
+        )
         self.applied = Counter("tidemark_messages_applied_total", "Messages applied.", registry=registry)
         self.duplicate = Counter(
             "tidemark_messages_duplicate_total", "Messages that were duplicates.", registry=registry

@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from contracts.errors import ServiceError
+from contracts.errors import FencedError, ServiceError
 from sinks.postgres.database import Connection, fetch
 from sinks.postgres.statements import statement
 
@@ -40,6 +40,8 @@ class Progress:
     source_highs: Mapping[str, int]
     last_record_time_us: int | None
     last_record_checksum: int | None
+    gap: int
+    """Offsets that a source topic's retention had deleted before they were read; they are not in `read`."""
 
 
 async def take(
@@ -80,6 +82,31 @@ async def _end_owner(connection: Connection, key: tuple[str, str, int]) -> None:
         log.warning("ended the session of the former owner of %s/%s: it held a lock for too long", key[1], key[2])
 
 
+async def skip(
+    connection: Connection,
+    app_version: str,
+    topic: str,
+    partition: int,
+    *,
+    epoch: int,
+    from_offset: int,
+    to_offset: int,
+) -> None:
+    """Move an owned partition past offsets that its topic has deleted, and count them as its gap, once.
+
+    May be repeated where the outcome is unknown. Raises FencedError where the partition has another owner by now.
+    """
+    key = (app_version, topic, partition)
+    if (await connection.execute(statement("skip"), *key, epoch, from_offset, to_offset)).endswith(" 1"):
+        return
+    now = (await read_progress(connection, app_version)).get((topic, partition))
+    if now is None or (now.epoch, now.next_offset) != (epoch, to_offset):
+        raise FencedError(
+            f"expected {topic}/{partition} at offset {from_offset} in epoch {epoch}; found {now}: another worker has "
+            "taken it"
+        )
+
+
 async def read_progress(connection: Connection, app_version: str) -> dict[tuple[str, int], Progress]:
     """Return the progress of every partition of an app version by topic and partition."""
     rows = await fetch(connection, statement("read_progress"), app_version)
@@ -103,4 +130,5 @@ def _progress(row: asyncpg.Record) -> Progress:
         msgspec.json.decode(row["source_highs"], type=dict[str, int]),
         row["last_record_time"],
         row["last_record_checksum"],
+        row["gap"],
     )

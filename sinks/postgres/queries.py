@@ -77,6 +77,8 @@ class Stats:
     """By reason."""
     warnings: dict[str, int]
     """By kind."""
+    gap: int
+    """Offsets that source topics' retention had deleted before they were read; they are not in `read`."""
 
     @property
     def in_flight(self) -> int:
@@ -90,8 +92,10 @@ async def stats(connection: Connection, app_version: str) -> Stats:
         (counts,) = await fetch(connection, statement("counts"), app_version)
         reasons = await fetch(connection, statement("quarantine_reasons"))
         warnings = await fetch(connection, statement("warnings"), app_version)
-    read, applied, duplicate = counts
-    return Stats(read, applied, duplicate, {row[0]: row[1] for row in reasons}, {row[0]: row[1] for row in warnings})
+    read, applied, duplicate, gap = counts
+    return Stats(
+        read, applied, duplicate, {row[0]: row[1] for row in reasons}, {row[0]: row[1] for row in warnings}, gap
+    )
 
 
 async def profile(connection: Connection, identifier: str) -> dict[str, Any] | None:

@@ -51,6 +51,9 @@ class RouterHandler:
         self._owned: dict[Partition, Owned] = {}
         self._passed: dict[Partition, int] = {}
         """Up to where partitions were read beyond their last record."""
+        for topic in context.settings.source_topics:
+            # There from the beginning: an increase from nothing to one is none for Prometheus.
+            context.metrics.gap.labels(topic)
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older router of this source partition; it may still forward, which the leaves find out."""
@@ -58,8 +61,9 @@ class RouterHandler:
         limits, last = await look_at(self._context.cluster, partition, taken.next_offset)
         require_same(partition, taken, last)
         start = source_start(partition, limits, taken.next_offset)
-        committed = start if taken.next_offset is None else taken.next_offset
-        self._owned[partition] = Owned(partition, taken.epoch, committed)
+        if taken.next_offset is not None and start > taken.next_offset:
+            await self._context.skip(partition, taken.epoch, taken.next_offset, start)
+        self._owned[partition] = Owned(partition, taken.epoch, start)
         return start
 
     async def release(self, partition: Partition) -> None:

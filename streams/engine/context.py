@@ -14,7 +14,7 @@ from contracts.errors import ServiceError
 from domain.identity import Rules
 from sinks.postgres.database import Database
 from sinks.postgres.definitions import DefinitionStore
-from sinks.postgres.progress import Progress, take
+from sinks.postgres.progress import Progress, skip, take
 from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
@@ -86,6 +86,22 @@ class Context:
                     connection, settings.app_version, partition.topic, partition.partition, self.worker
                 ),
             )
+
+    async def skip(self, partition: Partition, epoch: int, from_offset: int, to_offset: int) -> None:
+        """Pass over what an owned source partition's retention has deleted, and count it, in Postgres and here."""
+        async with self._taking_turn:
+            await self._taking.run(
+                f"passing over what {partition.topic}/{partition.partition} has deleted",
+                lambda connection: skip(
+                    connection,
+                    self.settings.app_version,
+                    *partition,
+                    epoch=epoch,
+                    from_offset=from_offset,
+                    to_offset=to_offset,
+                ),
+            )
+        self.metrics.gap.labels(partition.topic).inc(to_offset - from_offset)
 
     async def start(self, fail: Callable[[BaseException], None]) -> None:
         """Connect what every stage needs; `fail` is told of an error that nobody awaits."""

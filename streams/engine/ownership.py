@@ -258,7 +258,8 @@ def source_start(partition: Partition, limits: Bounds, position: int | None) -> 
         raise PositionError(_outside(partition, limits, f"the read position is {position}"))
     if position < limits.start:
         log.error(
-            "%s/%d: its retention has deleted %d records that were not read yet (offsets %d to %d); they are skipped",
+            "%s/%d: its retention has deleted %d records that were not read yet (offsets %d to %d); they are "
+            "skipped, and counted as a gap",
             *partition,
             limits.start - position,
             position,

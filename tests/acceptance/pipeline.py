@@ -176,7 +176,7 @@ class Pipeline:
         return found
 
     async def source_records(self) -> list[Record]:
-        """Everything that the source topic holds, as the recomputation takes it."""
+        """Everything that the source topic still holds, as the recomputation takes it."""
         topic = self.settings.source_topics[0]
         consumer = Cluster(self.settings).consumer()
         await consumer.start()
@@ -184,14 +184,12 @@ class Pipeline:
         try:
             tps = [TopicPartition(topic, number) for number in range(self.settings.source_partitions)]
             consumer.assign(tps)
-            for tp in tps:
-                consumer.seek(tp, 0)
-            ends = await consumer.end_offsets(tps)
-            while sum(ends.values()) > len(records):
-                for batch in (await consumer.getmany(timeout_ms=500)).values():
-                    records += [
-                        Record(each.topic, each.partition, each.offset, each.timestamp, each.value) for each in batch
-                    ]
+            starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            for tp, start in starts.items():
+                consumer.seek(tp, start)
+            while sum(ends.values()) - sum(starts.values()) > len(records):
+                for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
+                    records += [Record(*tp, each.offset, each.timestamp, each.value) for each in batch]
         finally:
             await consumer.stop()
         return records

@@ -21,7 +21,7 @@ from contracts.rows import (
     Quarantined,
 )
 from sinks.postgres.batch import Batch, Move
-from sinks.postgres.progress import read_progress, take
+from sinks.postgres.progress import read_progress, skip, take
 from tests.integration.sink_environment import (
     APP,
     DAY_US,
@@ -444,6 +444,23 @@ async def test_a_profile_with_unchanged_attributes_keeps_its_toast(sink):
     before = await sink.connection.fetchval(query)
     await sink.step(Batch(profiles=[(whole(attributes=attributes, views=1), 2)]))
     assert await sink.connection.fetchval(query) == before
+
+
+async def test_a_gap_moves_the_position_and_is_counted_once(sink):
+    await sink.step(Batch(), read=10)
+    epoch = (await sink.stands()).epoch
+    for _ in range(2):  # the second time as after an answer that was lost
+        await skip(sink.connection, APP, TOPIC, 0, epoch=epoch, from_offset=10, to_offset=25)
+        now = await sink.stands()
+        assert (now.next_offset, now.gap, now.read) == (25, 15, 10)
+    await sink.step(Batch(), read=1)
+    with pytest.raises(FencedError, match="leaves/0 at offset 10"):
+        await skip(sink.connection, APP, TOPIC, 0, epoch=epoch, from_offset=10, to_offset=25)
+    taken = await sink.take(owner="w2")
+    assert (taken.next_offset, taken.gap) == (35, 15)
+    with pytest.raises(FencedError, match="another worker has taken it"):
+        await skip(sink.connection, APP, TOPIC, 0, epoch=epoch, from_offset=35, to_offset=40)
+    assert (await sink.stands()).next_offset == 35
 
 
 async def test_app_versions_do_not_meet(sink):

@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import shutil
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from streams.engine.core import EXIT_FAILED
 from tests.acceptance.pipeline import Pipeline
 from tests.oracle import Definition, Tables, differences, recompute
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.jsonl"
 WAIT_S = 150
 """Bound of every wait: on a busy machine a killed worker is missed after seconds, and all is restored soon after."""
+
+FETCH_S = 0.5
+"""Ten times as long as the broker holds a fetch back that finds nothing."""
 
 Definitions = Mapping[tuple[str, str], Definition]
 
@@ -89,3 +94,26 @@ async def loading(running: Pipeline, values: Sequence[bytes], chunk: int, pause_
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(running: Pipeline, worker: str) -> str:
+    """Wait for a worker to end itself; returns its log."""
+
+    async def is_over() -> bool:
+        return running.workers[worker].poll() is not None
+
+    await until(is_over, f"{worker} to end")
+    assert running.workers.pop(worker).returncode == EXIT_FAILED, running.log(worker)[-5000:]
+    return running.log(worker)
+
+
+@contextlib.asynccontextmanager
+async def paused(running: Pipeline, worker: str) -> AsyncIterator[None]:
+    """Hold a worker still, with no fetch under way that could still bring it something."""
+    process = running.workers[worker]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(FETCH_S)
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

@@ -1,5 +1,6 @@
 """The pure parts below the command line: lines, topics, lag, the guard, what is safe to show."""
 
+import io
 import sys
 from types import SimpleNamespace
 
@@ -16,9 +17,10 @@ from operations.cli.data import _tell_further
 from operations.demo import demo_settings, empty_demo_dir
 from operations.guard import ROOT, find_intruder
 from operations.load import LINE_BYTES_MAX, LineSplitter, LineTooLongError
-from operations.stats import lag_of
+from operations.stats import Report, lag_of
 from operations.story import kinds_of
 from sinks.postgres.progress import Progress
+from sinks.postgres.queries import Stats
 from streams.engine.cluster import Bounds
 from streams.topics import DAY_MS, topic_specs
 
@@ -73,13 +75,23 @@ def test_internal_topics_take_whatever_a_source_topic_takes(largest: int):
 
 
 def test_lag_is_counted_from_the_start_where_there_is_no_progress():
-    row = Progress("t", 0, 1, "w", 7, 0, 0, 0, 0, 0, {}, {}, None, None)
+    row = Progress("t", 0, 1, "w", 7, 0, 0, 0, 0, 0, {}, {}, None, None, 0)
     limits = {
         TopicPartition("t", 0): Bounds(0, 10),
         TopicPartition("t", 1): Bounds(4, 10),
         TopicPartition("u", 0): Bounds(0, 0),
     }
     assert lag_of(limits, {("t", 0): row}) == {"t": {0: 3, 1: 6}, "u": {0: 0}}
+
+
+def test_a_gap_is_told_where_there_is_one():
+    def told(gap: int) -> str:
+        console = Console(record=True, width=120, file=io.StringIO())
+        console.print(show.stats(Report(Stats(5, 3, 1, {"invalid_json": 1}, {}, gap), {"segment": {0: 0}})))
+        return console.export_text()
+
+    assert "Gap: 1,234 records were deleted by a source topic's retention, unread." in told(1234)
+    assert "Gap" not in told(0)
 
 
 def test_packages_are_ours_here():

@@ -6,4 +6,4 @@ on conflict (app_version, topic, partition) do update set
     owner_pid = excluded.owner_pid,
     updated_at = clock_timestamp()
 returning p.topic, p.partition, p.epoch, p.owner, p.next_offset, p.definitions_version, p.read, p.applied,
-    p.duplicate, p.refused, p.warnings, p.source_highs, p.last_record_time, p.last_record_checksum
+    p.duplicate, p.refused, p.warnings, p.source_highs, p.last_record_time, p.last_record_checksum, p.gap

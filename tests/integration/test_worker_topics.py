@@ -1,59 +1,14 @@
-"""Topics that are recreated under a worker: noticed and told, nothing is skipped silently (SEMANTICS S12)."""
+"""Topics that are recreated or cut under a worker: noticed and told, nothing is skipped silently (SEMANTICS S12)."""
 
-import asyncio
-
-from aiokafka.admin import NewTopic
+import pytest
 
 from contracts.settings import Settings
-from streams.engine.cluster import Cluster
-from streams.engine.producer import BatchProducer, Outgoing
-from streams.topics import create_topics, topic_specs
-from tests.acceptance.pipeline import Pipeline, pipeline
-from tests.integration.worker_environment import sample, settled, stop_all, until
+from tests.acceptance.pipeline import pipeline
+from tests.integration.topics_environment import cut, ends, fill, recreate
+from tests.integration.worker_environment import ended, paused, sample, settled, stop_all
 
-FAILED = 70
-
-
-async def recreate(settings: Settings, topic: str) -> None:
-    """Delete a topic and make it again, empty, with as many partitions."""
-    cluster = Cluster(settings)
-    (spec,) = [spec for spec in topic_specs(settings) if spec.name == topic]
-    admin = cluster.admin()
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-        async with asyncio.timeout(30):
-            while topic in await admin.list_topics():  # noqa: ASYNC110  Kafka does not tell
-                await asyncio.sleep(0.1)
-        await admin.create_topics([NewTopic(topic, spec.partitions, 1, topic_configs=dict(spec.configs))])
-    finally:
-        await admin.close()
-    await create_topics(cluster, topic_specs(settings))
-
-
-async def fill(settings: Settings, topic: str, partitions: int, count: int) -> None:
-    """Put records into each partition."""
-    producer = BatchProducer(Cluster(settings))
-    await producer.start()
-    try:
-        await producer.send(
-            Outgoing(topic, partition, b"k", b"something else %d" % n, 1_795_000_000_000)
-            for partition in range(partitions)
-            for n in range(count)
-        )
-    finally:
-        await producer.stop()
-
-
-async def ended(running: Pipeline, worker: str) -> str:
-    """Wait for a worker to end by itself; returns its log."""
-
-    async def is_over() -> bool:
-        return running.workers[worker].poll() is not None
-
-    await until(is_over, f"{worker} to end")
-    assert running.workers.pop(worker).returncode == FAILED
-    return running.log(worker)
+REFUSED = "it was recreated, cut or restored from elsewhere, and nothing is skipped silently"
+GONE = "Kafka has no record at"
 
 
 async def test_a_leaves_topic_that_is_recreated_is_refused(settings: Settings) -> None:
@@ -63,10 +18,9 @@ async def test_a_leaves_topic_that_is_recreated_is_refused(settings: Settings) -
         await running.load(values)
         await settled(running)
         await recreate(settings, settings.leaves_topic)
-        refused = "it was recreated, cut or restored from elsewhere, and nothing is skipped silently"
-        assert refused in await ended(running, "a")
+        assert REFUSED in await ended(running, "a")
         running.start("b")
-        assert refused in await ended(running, "b")
+        assert REFUSED in await ended(running, "b")
         # Also where it has grown beyond the position since.
         await fill(settings, settings.leaves_topic, settings.leaves_partitions, 2000)
         running.start("c")
@@ -87,3 +41,23 @@ async def test_a_source_topic_that_is_recreated_is_refused(settings: Settings) -
         await fill(settings, source, settings.source_partitions, 500)
         running.start("b")
         assert "is not the one that was read there" in await ended(running, "b")
+
+
+@pytest.mark.faults
+async def test_a_leaves_topic_that_is_cut_is_refused(settings: Settings) -> None:
+    """What nobody has processed yet is deleted, under a worker and, once more, before one starts."""
+    leaves = settings.leaves_topic
+    async with pipeline(settings) as running:
+        running.start("a")
+        await running.load(sample()[:300])
+        await settled(running)
+        async with paused(running, "a"):
+            await fill(settings, leaves, settings.leaves_partitions, 10)
+            await cut(settings, leaves, await ends(settings, leaves))
+        log = await ended(running, "a")
+        assert GONE in log
+        assert leaves in log
+        running.start("b")
+        log = await ended(running, "b")
+        assert REFUSED in log
+        assert leaves in log

@@ -44,6 +44,24 @@ STOP_QUIESCE_S_MAX: Final = 6.0
 """How long the cycle under way may take then: stores, producers, the group and Faust's own end need the rest."""
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a worker stops, for its log: one line where all is foreseen, as when it has lost several partitions at once;
+    else with where it happened.
+    """
+    errors = _single(error)
+    foreseen = [each for each in errors if isinstance(each, TidemarkError)]
+    if len(foreseen) == len(errors):
+        return f"{foreseen[0]}{f' (and {len(errors) - 1} more of its kind)' if len(errors) > 1 else ''}"
+    unforeseen = next(each for each in errors if not isinstance(each, TidemarkError))
+    return f"{unforeseen!r}\n{''.join(traceback.format_exception(error))}"
+
+
+def _single(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [each for grouped in error.exceptions for each in _single(grouped)]
+    return [error]
+
+
 class EngineApp(faust.App):
     """A Faust app that runs on an engine."""
 
@@ -199,12 +217,7 @@ class Engine:
 
     def fail(self, error: BaseException) -> None:
         """End the process: what was begun can neither be finished nor dropped, and a restart finds all of it."""
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, TidemarkError):
-            log.critical("worker stops: %s", error)
-        else:
-            log.critical("worker stops: %r\n%s", error, "".join(traceback.format_exception(error)))
+        log.critical("worker stops: %s", reason_of(error))
         logging.shutdown()
         os._exit(EXIT_FAILED)
 

@@ -111,7 +111,12 @@ class Run:
         """A connection to Postgres, of which the schema was checked. Raises ServiceError."""
         settings = self.with_postgres()
         database = Database(
-            settings.dsn, settings.schema, application="tidemark-cli", statement_timeout_ms=statement_timeout_ms
+            settings.dsn,
+            settings.schema,
+            application="tidemark-cli",
+            statement_timeout_ms=statement_timeout_ms,
+            # A recount looks at Kafka within its snapshot, and holds nothing that others want.
+            idle_in_transaction_ms=statement_timeout_ms,
         )
         connection = await self.open(database)
         try:

@@ -34,6 +34,11 @@ STATEMENT_TIMEOUT_MS: Final = 120_000
 LOCK_TIMEOUT_MS: Final = 10_000
 """Locks are held for one merge. Well below the statement's own limit, so that what is logged is the lock."""
 
+IDLE_IN_TRANSACTION_MS: Final = 5_000
+"""Postgres ends a session that falls silent in the midst of a transaction: its process was stopped, and whoever takes
+its partitions over wants what it has locked. They are taken over after 8 s at the earliest; transactions take
+milliseconds."""
+
 COMMAND_GRACE_S: Final = 10.0
 """How much longer than the server's own limit the client waits before it takes the server for gone."""
 
@@ -103,12 +108,14 @@ class Database:
         application: str = "tidemark",
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+        idle_in_transaction_ms: int = IDLE_IN_TRANSACTION_MS,
     ) -> None:
         self.dsn = dsn
         self.schema = checked_schema(schema)
         self.application = application
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
+        self._idle_in_transaction_ms = idle_in_transaction_ms
         self._connection: Connection | None = None
 
     @property
@@ -129,6 +136,7 @@ class Database:
                 "timezone": "UTC",
                 "statement_timeout": str(self._statement_timeout_ms),
                 "lock_timeout": str(self._lock_timeout_ms),
+                "idle_in_transaction_session_timeout": str(self._idle_in_transaction_ms),
                 # Statements are short and many: compiling them costs more than it saves.
                 "jit": "off",
             },

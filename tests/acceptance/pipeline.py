@@ -154,7 +154,10 @@ class Pipeline:
 
     async def verified(self) -> Verification:
         """What `tidemark verify` finds."""
-        connection = await Database(self.settings.dsn, self.settings.schema, application="tidemark-test").open()
+        database = Database(
+            self.settings.dsn, self.settings.schema, application="tidemark-test", idle_in_transaction_ms=120_000
+        )
+        connection = await database.open()
         try:
             return await verify(self.settings, connection)
         finally:

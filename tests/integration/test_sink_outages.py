@@ -8,10 +8,14 @@ import time
 import asyncpg
 import pytest
 
+from contracts.definitions import USER_SCOPE
 from contracts.errors import FencedError, InternalError
 from sinks.postgres.batch import Batch, Move
+from sinks.postgres.database import Database
+from sinks.postgres.definitions import DefinitionStore
+from sinks.postgres.outcomes import ERRORS, Call, classify
 from sinks.postgres.progress import take
-from tests.integration.sink_environment import APP, TOPIC, Proxy, open_sink, view, whole
+from tests.integration.sink_environment import APP, SCHEMA, TOPIC, Proxy, open_sink, view, whole
 
 
 @pytest.fixture
@@ -180,6 +184,22 @@ async def test_a_process_stopped_while_it_sends_holds_nothing(sink):
         commit.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await commit
+
+
+async def test_a_process_stopped_in_a_transaction_does_not_keep_its_locks(sink):
+    """As while it makes a definition: whoever wants to make one next waits for a bounded time."""
+    stopped = await Database(sink.dsn, SCHEMA, idle_in_transaction_ms=300).open()
+    held = stopped.transaction()
+    await held.start()
+    await stopped.execute("update definitions_version set version = version + 1")
+    sink.databases.append(Database(sink.dsn, SCHEMA))
+    store = DefinitionStore(sink.databases[-1])
+    known = await store.ensure(await store.load(), [(USER_SCOPE, "plan")])
+    assert (known.version, set(known.scope(USER_SCOPE))) == (1, {"plan"})
+    with pytest.raises(ERRORS) as refused:
+        await stopped.execute("select")
+    assert classify(refused.value) is Call.RETRY
+    stopped.terminate()
 
 
 async def test_a_server_that_is_not_there_is_waited_for(sink, caplog):

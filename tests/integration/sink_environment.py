@@ -97,12 +97,13 @@ class Proxy:
         self.cut_after_bytes: int | None = None
         """Cut after so many further bytes of requests."""
         self.stall_after_bytes: int | None = None
-        """Pass on so many further bytes of requests, then nothing: as a process that was stopped."""
+        """Pass on so many further bytes of requests, then nothing until `goes_on`: as a process that was stopped."""
         self.bad_line: random.Random | None = None
         """Pass everything on in pieces of any size, some of them late, and cut now and then."""
         self.cut_odds = 0.0
         """How often a piece on a bad line is the last one of its connection, which passes on half of it."""
         self.stalled = asyncio.Event()
+        self.goes_on = asyncio.Event()
         self.cuts = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -152,12 +153,14 @@ class Proxy:
                 self.cuts += 1
                 return
             if self.stall_after_bytes is not None:
-                writer.write(data[: self.stall_after_bytes])
-                self.stall_after_bytes -= min(len(data), self.stall_after_bytes)
-                if not self.stall_after_bytes:
-                    self.stalled.set()
-                    await asyncio.Event().wait()
-                continue
+                passed = min(len(data), self.stall_after_bytes)
+                writer.write(data[:passed])
+                self.stall_after_bytes -= passed
+                if self.stall_after_bytes:
+                    continue
+                self.stalled.set()
+                await self.goes_on.wait()
+                data = data[passed:]
             if self.cut_after_bytes is not None:
                 data = data[: self.cut_after_bytes]
                 self.cut_after_bytes -= len(data)

@@ -6,6 +6,7 @@ TIDEMARK_TEST_ACTS   how many of them
 
 import asyncio
 import os
+import time
 
 import msgspec
 import pytest
@@ -14,7 +15,8 @@ from contracts.settings import Settings
 from examples.generate import generate
 from tests.acceptance.pipeline import pipeline
 from tests.faults.chaos import Chaos, seeded
-from tests.integration.worker_environment import assert_alive, loading, lose_state, sample, settled, stop_all
+from tests.faults.outcomes import note, outcome_of
+from tests.integration.worker_environment import assert_alive, loading, lose_state, sample, stop_all
 
 MESSAGES = 30_000
 CHUNK = 1000
@@ -39,9 +41,11 @@ async def test_random_kills_stops_and_restarts_under_load(settings: Settings) ->
                 await asyncio.sleep(rng.uniform(0.2, 6.0))
                 assert_alive(running)
                 await chaos.act()
+        since = time.monotonic()
         await chaos.calm()
-        await settled(running)
+        outcome = await outcome_of(running, since)
         stop_all(running)
+        note(f"killed, stopped and started at random, {acts} acts", [outcome])
 
 
 @pytest.mark.faults
@@ -60,7 +64,9 @@ async def test_all_workers_killed_at_once_again_and_again(settings: Settings) ->
                 running.kill(worker)
                 if round_ % 2:
                     lose_state(running, worker)
+        since = time.monotonic()
         for worker in ("a", "b"):
             running.start(worker)
-        await settled(running)
+        outcome = await outcome_of(running, since)
         stop_all(running)
+        note("all workers killed at once, four times", [outcome])

@@ -61,3 +61,18 @@ async def test_a_leaves_topic_that_is_cut_is_refused(settings: Settings) -> None
         log = await ended(running, "b")
         assert REFUSED in log
         assert leaves in log
+
+
+@pytest.mark.faults
+async def test_a_source_topic_that_is_recreated_under_a_worker_is_refused(settings: Settings) -> None:
+    source = settings.source_topics[0]
+    async with pipeline(settings) as running:
+        running.start("a")
+        await running.load(sample()[:300])
+        await settled(running)
+        await recreate(settings, source)
+        assert source in await ended(running, "a")
+        running.start("b")
+        log = await ended(running, "b")
+        assert REFUSED in log
+        assert source in log

@@ -96,12 +96,18 @@ def reached(step: str) -> None:
 async def send(step: str, runs: Runs, send_all: Callable[[Runs], Awaitable[object]]) -> None:
     """Send everything; where the process was told to end here, half of it is sent, and then it ends.
 
-    Of each run the first records, as a producer that is killed leaves it: they go in order. Counted are the times that
-    there are several records to send.
+    Counted are the times that there are several records to send.
     """
     if _armed is not None and sum(map(len, runs.values())) > 1 and _armed.strikes(step):
-        halves = {to: (len(run) + nth % 2) // 2 for nth, (to, run) in enumerate(runs.items())}
-        await send_all({to: run[: halves[to]] for to, run in runs.items()})
+        sent, runs = begun(runs)
+        await send_all(sent)
         _armed.strike()
-        runs = {to: run[halves[to] :] for to, run in runs.items()}
     await send_all(runs)
+
+
+def begun(runs: Runs) -> tuple[Runs, Runs]:
+    """What a producer may have sent when it ends, and the rest: of each run the first half, since what comes later is
+    never sent before what comes first; of every other one, one record more.
+    """
+    halves = {to: (len(run) + number % 2) // 2 for number, (to, run) in enumerate(runs.items())}
+    return {to: run[: halves[to]] for to, run in runs.items()}, {to: run[halves[to] :] for to, run in runs.items()}

@@ -255,7 +255,7 @@ def main() -> None:
     console = Console()
     results = [uvloop.run(measure(count, told.messages, console)) for count in told.leaves]
     table = Table(title=f"Restored into empty stores, 4 partitions at once in one process; {os.cpu_count()} cores")
-    for column in ("leaves", "changelog records", "seen entries", "MiB", "s", "leaves/s", "CPU s", "peak RSS MiB"):
+    for column in ("leaves", "records", "seen", "MiB", "s", "leaves/s", "CPU s", "RSS MiB"):
         table.add_column(column, justify="right")
     for each in results:
         table.add_row(

@@ -30,6 +30,11 @@ ROWS: Final = b"rows"
 """The state has the message already; only its rows are missing."""
 
 _HEAD: Final = Struct(">iqq")
+_unpack_head: Final = _HEAD.unpack_from
+_topics: Final[dict[bytes, str]] = {}
+"""Names of source topics, of which there are a few, by their bytes."""
+_new_tuple: Final = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 
 
 class Origin(NamedTuple):
@@ -57,8 +62,12 @@ class Origin(NamedTuple):
         """
         if len(data) <= _HEAD.size:
             raise ValueError(f"an origin has more than {_HEAD.size} bytes, this has {len(data)}")
-        partition, offset, timestamp_ms = _HEAD.unpack_from(data)
-        return cls(data[_HEAD.size :].decode(), partition, offset, timestamp_ms)
+        partition, offset, timestamp_ms = _unpack_head(data)
+        topic = data[_HEAD.size :]
+        text = _topics.get(topic)
+        if text is None:
+            text = _topics[topic] = topic.decode()
+        return _new_tuple(cls, (text, partition, offset, timestamp_ms))
 
 
 def packer(topic: str, partition: int) -> Callable[[int, int], bytes]:

@@ -12,7 +12,7 @@ from domain.decoding import decode, json_type
 from domain.groups import Group, read_group
 from domain.identify import Identify, read_identify
 from domain.identity import ANONYMOUS, USER, Rules, no_identity, read_identity, read_type
-from domain.names import bounded, id_text
+from domain.names import SURELY_SHORT, bounded, id_text
 from domain.timing import event_time
 from domain.tracks import Track, read_track
 from domain.views import View, read_view
@@ -96,7 +96,7 @@ def _message_id(payload: dict[str, Any], warnings: list[WarningKind]) -> str:
     """Return the messageId; without one, a hash of what is the same in every copy of the message (SEMANTICS S3)."""
     value = payload.get("messageId")
     if type(value) is str and value:
-        return bounded(value)
+        return value if len(value) <= SURELY_SHORT else bounded(value)
     if type(value) is int or type(value) is float:
         return bounded(repr(value))
     warnings.append(WarningKind.MISSING_MESSAGE_ID)

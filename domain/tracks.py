@@ -38,12 +38,16 @@ def read_track(payload: dict[str, Any], context: dict[str, Any], warnings: list[
         return Refusal(Reason.MISSING_EVENT_NAME, "expected `event` to name the event, came none")
     if type(event) is not str:
         return Refusal(Reason.INVALID_FIELD, f"expected `event` to be text, came {json_type(event)}")
-    sent = read_object(payload, "properties")
-    if type(sent) is Refusal:
-        return sent
+    sent = payload.get("properties")
+    if type(sent) is not dict:
+        sent = read_object(payload, "properties")
+        if type(sent) is Refusal:
+            return sent
     properties = sent
-    if max(map(len, sent), default=0) > SURELY_SHORT:
-        properties = {bounded(name): value for name, value in sent.items()}
+    for name in sent:
+        if len(name) > SURELY_SHORT:
+            properties = {bounded(name): value for name, value in sent.items()}
+            break
     traits = _read_engage(payload, context, sent, warnings) if "personas" in context else None
     return Track(bounded(event), properties, sent, traits)
 

@@ -7,6 +7,7 @@ import msgspec
 from contracts import rows
 from contracts.outcomes import Refusal, WarningKind
 from domain.conversion import json_text
+from domain.decoding import Json
 from domain.shapes import part, read_object
 
 _PLACES: Final = ("url", "path", "title", "referrer")
@@ -31,25 +32,33 @@ def read_view(
     at: int,
 ) -> View | Refusal:
     """Read a page or screen call; refused with `invalid_field` when `properties` is neither an object nor absent."""
-    properties = read_object(payload, "properties")
-    if type(properties) is Refusal:
-        return properties
-    page = part(context, "page", warnings)
+    properties = payload.get("properties")
+    if type(properties) is not dict:
+        properties = read_object(payload, "properties")
+        if type(properties) is Refusal:
+            return properties
+    page = context.get("page")
+    if type(page) is not dict:
+        page = part(context, "page", warnings)
     name = payload.get("name")
     if type(name) is not str:
         if name is not None:
             warnings.append(WarningKind.WRONG_SHAPE)
         name = _text(properties, "name", warnings)
-    places = []
-    for key in _PLACES:
-        value = properties.get(key)
-        if type(value) is not str:
-            if value is not None:
-                warnings.append(WarningKind.WRONG_SHAPE)
-            value = _text(page, key, warnings) or None
-        places.append(value)
-    url, path, title, referrer = places
+    get = properties.get
+    url, path, title, referrer = places = get("url"), get("path"), get("title"), get("referrer")
+    if not type(url) is type(path) is type(title) is type(referrer) is str:
+        url, path, title, referrer = [
+            value if type(value) is str else _place(value, page, key, warnings)
+            for key, value in zip(_PLACES, places, strict=True)
+        ]
     return View(rows.PageView(message_id, leaf, kind, at, url, path, title, referrer, name, json_text(properties)))
+
+
+def _place(value: Json, page: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:
+    if value is not None:
+        warnings.append(WarningKind.WRONG_SHAPE)
+    return _text(page, key, warnings) or None
 
 
 def _text(of: dict[str, Any], key: str, warnings: list[WarningKind]) -> str | None:

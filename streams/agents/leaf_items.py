@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from contracts import records as state
 from contracts.origins import ACT, CLAIM, CONTRIBUTION, KIND_HEADER, ORIGIN_HEADER, REDRIVE_HEADER, Origin
@@ -30,8 +31,7 @@ _DECODE_LETTER: Final[dict[bytes, Callable[[bytes], Letter]]] = {
 }
 
 
-@dataclass(slots=True)
-class Item:
+class Item(msgspec.Struct):
     """One record of the leaves topic on its way through a cycle; it has a call, a refusal or a letter."""
 
     record: Record

@@ -123,6 +123,6 @@ async def test_lag_and_counters_are_reported(settings: Settings, connection: Con
     await load_bytes(settings, tmp_path / "f", b"1\n2\n3\n")
     report = (await read_report(settings, connection)).to_builtins()
     assert report["lag"][source] == {0: 2, 1: 1}
-    assert set(report) == {"read", "applied", "duplicate", "in_flight", "quarantined", "warnings", "lag"}
+    assert set(report) == {"read", "applied", "duplicate", "in_flight", "quarantined", "gap", "warnings", "lag"}
     await reach_ends(settings, connection, source)
     assert (await read_report(settings, connection)).lag[source] == {0: 0, 1: 0}

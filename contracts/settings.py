@@ -121,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keep the state of partitions that other workers own close at hand, so that taking one over is quick."""
     session_timeout_s: int = 6
     """A worker that was killed is missed after so long, in seconds, and its partitions go to others."""
-    cycle_records_max: int = 8000
+    cycle_records_max: int = 4000
     """Records that one cycle takes at most."""
     http_host: str = "127.0.0.1"
     """Address of this machine at which a worker answers `/metrics` and `/health`, to everybody who reaches it."""

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 POSITIONS: Final = "default"
 """Column family of the changelog positions: topic -> next offset to restore from."""
 
-BLOCK_CACHE_BYTES: Final = 16 * 1024 * 1024
+BLOCK_CACHE_BYTES: Final = 4 * 1024 * 1024
 """Block cache of one partition. RocksDB's own default is larger than a worker's whole memory budget when a worker
 owns dozens of partitions; the working set of a cycle is read once and kept decoded by the caller."""
 
-WRITE_BUFFER_BYTES: Final = 8 * 1024 * 1024
+WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Memtable of one column family; two may exist while one is flushed."""
 
 BULK_BUFFER_BYTES: Final = 16 * 1024 * 1024

@@ -35,8 +35,9 @@ FETCH_WAIT_MS_MAX: Final = 50
 """How long the broker may hold back a fetch that finds nothing. It bounds latency where traffic is thin; Faust's
 driver fixes it at 1500."""
 
-FETCH_BYTES_MAX: Final = 4 * 1024 * 1024
-"""A partition's share of one fetch: a few thousand messages. A larger single record is still delivered."""
+FETCH_BYTES_MAX: Final = 1024 * 1024
+"""A partition's share of one fetch: a thousand messages, or twenty times as many where they are compressed. A larger
+single record is still delivered."""
 
 METADATA_AGE_MS_MAX: Final = 30_000
 """How old a worker's knowledge of the topics may be: a topic that vanished and came back is noticed in this time."""

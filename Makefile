@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 .PHONY: setup demo check lint types layers test test-faults soak fuzz bench bench-quick lock clean
 .DELETE_ON_ERROR:
 
-setup: $(STAMP)
+NATIVE := $(VENV)/.native
+
+setup: $(NATIVE)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Tidemark needs Python 3.11 or newer; %s is %d.%d. Name another one: make PYTHON=python3.12 setup" % (sys.executable, *sys.version_info[:2]))'
@@ -14,6 +16,15 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+# The compiled hot path, where a Rust toolchain is at hand; everything works without it, more slowly.
+$(NATIVE): $(STAMP) native/Cargo.toml $(wildcard native/src/*.rs)
+	@if ! cargo --version > /dev/null 2>&1; then \
+		echo "no Rust toolchain (cargo) here: the hot path runs in pure Python"; \
+	elif ! VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --release -m native/Cargo.toml; then \
+		echo "the compiled hot path could not be built, see above: it runs in pure Python"; \
+	fi
+	@touch $(NATIVE)
 
 demo: setup
 	$(BIN)/tidemark demo

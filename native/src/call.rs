@@ -1,0 +1,92 @@
+//! One Segment message, read: the values of `domain/calls.py`, for the messages that are read here at all.
+
+use std::borrow::Cow;
+
+use jiter::JsonValue;
+
+/// What was odd about a message: the member of `contracts.outcomes.WarningKind`, by its value.
+pub type Warning = &'static str;
+
+/// A raw value in the form that state keeps: `contracts.records.Kept`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(Cow<'a, str>),
+    /// The compact JSON of an array or object.
+    Json(Cow<'a, str>),
+}
+
+/// `domain.identify.Identify`, without membership.
+#[derive(Debug, Default)]
+pub struct Identify<'a> {
+    /// Standard fields by name; each at most once, as in a dict.
+    pub fields: Vec<(&'static str, Option<Cow<'a, str>>)>,
+    /// Custom attributes by bounded name; each at most once.
+    pub attributes: Vec<(Cow<'a, str>, Kept<'a>)>,
+    pub ignored: Vec<Warning>,
+}
+
+/// `contracts.rows.PageView`, without what the call itself says.
+#[derive(Debug)]
+pub struct View<'a> {
+    /// `page` or `screen`.
+    pub kind: &'static str,
+    pub url: Option<Cow<'a, str>>,
+    pub path: Option<Cow<'a, str>>,
+    pub title: Option<Cow<'a, str>>,
+    pub referrer: Option<Cow<'a, str>>,
+    pub name: Option<Cow<'a, str>>,
+    /// JSON text, as sent.
+    pub properties: String,
+}
+
+/// `contracts.rows.EventOccurrence`, without what the call itself says: typed by the definitions already.
+#[derive(Debug)]
+pub struct Occurrence<'a> {
+    pub event: Cow<'a, str>,
+    /// JSON text, typed by the definitions.
+    pub properties: String,
+    /// JSON text, as sent; None where equal to `properties`.
+    pub sent_properties: Option<String>,
+    /// One for each property that does not convert.
+    pub ignored: Vec<Warning>,
+}
+
+#[derive(Debug)]
+pub enum Content<'a> {
+    View(View<'a>),
+    Track(Occurrence<'a>),
+    Identify(Identify<'a>),
+}
+
+/// `domain.calls.Call`.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Key of the leaf, `user:<userId>` or `anon:<anonymousId>`.
+    pub leaf: String,
+    pub message_id: Cow<'a, str>,
+    /// Event time, microseconds since 1970-01-01 UTC.
+    pub at: i64,
+    /// Key of the anonymous leaf that the message claims for its user leaf.
+    pub claim: Option<String>,
+    pub warnings: Vec<Warning>,
+    pub content: Content<'a>,
+}
+
+/// What reading a message came to.
+#[derive(Debug)]
+pub enum Read<'a> {
+    Call(Call<'a>),
+    /// `(scope, name)` pairs that nothing defines yet (`domain.calls.missing`): to be defined, then read again.
+    Undefined(Vec<(String, String)>),
+    /// A message that the Python twin is to read: refused ones, odd ones, kinds that are rare.
+    Defer,
+}
+
+/// The last value of a key, as a dict has it: jiter keeps repeated keys.
+pub fn get<'v, 'a>(object: &'v [(Cow<'a, str>, JsonValue<'a>)], key: &str) -> Option<&'v JsonValue<'a>> {
+    object.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+}

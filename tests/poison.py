@@ -12,19 +12,16 @@ from aiokafka.record.default_records import DefaultRecord
 from contracts.definitions import STRING, AttributeType, Definition, Definitions
 from contracts.origins import ORIGIN_HEADER, Origin
 from contracts.outcomes import Reason, Refusal
-from contracts.records import decode_update, encode
+from contracts.records import decode_update
 from contracts.settings import Settings
-from domain.calls import missing
 from domain.company import apply_company, company_row
 from domain.identity import route
 from sinks.postgres.batch import TABLES, Batch, staged
-from streams.agents.leaf_cycle import LeafCycle
-from streams.agents.leaf_items import Item, read_item
-from streams.agents.leaf_state import load
+from streams.agents.leaf_partition import PartitionCycle
 from streams.agents.quarantine import quarantine_row, quarantined
 from streams.engine.producer import Outgoing
-from tables import leaves
 from tests.messages import KAFKA_MS, RULES
+from tests.twins import finished, hot
 
 SETTINGS = Settings(leaves_partitions=1, companies_partitions=1)
 CHOICES = frozenset({"red", "true", "1"})
@@ -42,7 +39,8 @@ KEY_BYTES_MAX = 520
 class Worker:
     """State in dictionaries, in the form in which it is stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_native: bool = False) -> None:
+        self._hot = hot(is_native=is_native, settings=SETTINGS)
         self.read = self.applied = self.duplicate = 0
         self.quarantine: dict[int, str] = {}
         """Reasons by source offset."""
@@ -72,35 +70,29 @@ class Worker:
         assert ended == self.read, f"{self.read} read, {ended} ended: {values!r}"
 
     def _cycle(self, records: Sequence[Outgoing]) -> list[Outgoing]:
-        items: list[Item] = []
-        for each in records:
-            record = DefaultRecord(self._next, each.timestamp_ms, 0, each.key, each.value, each.headers)
-            items.append(read_item(record, RULES))
-            assert items[-1].call is None or items[-1].leaf.encode() == each.key, "the router chose another leaf"
-            self._next += 1
-        self._define(items)
-        batch, outgoing = Batch(), []
-        cycle = LeafCycle(
-            SETTINGS,
-            self._definitions,
-            load(items, self._load, lambda keys: {key: self._seen[key] for key in keys if key in self._seen}),
-            applied=self._next - len(items),
-            committed=self._next - len(items),
-            highs=self._highs,
-            batch=batch,
-            outgoing=outgoing,
+        taken = [
+            DefaultRecord(self._next + place, each.timestamp_ms, 0, each.key, each.value, each.headers)
+            for place, each in enumerate(records)
+        ]
+        cycle = PartitionCycle(
+            SETTINGS, RULES, self._hot, taken, applied=self._next, committed=self._next, highs=self._highs
         )
-        for item in items:
-            cycle.take(item)
-        counts = cycle.finish(self._next)
-        self.applied += counts.applied
-        self.duplicate += counts.duplicate
-        for key, kept in cycle.changes.records.items():
+        self._next = cycle.to_offset
+        finished(cycle.read(self._definitions))
+        self._define(cycle.undefined(self._definitions))
+        batch, outgoing = Batch(), []
+        decided = finished(cycle.decide(self._definitions, self._load, self._find, batch=batch, outgoing=outgoing))
+        for item in cycle.items():
+            assert item.call is None or item.leaf.encode() == item.record.key, "the router chose another leaf"
+        self._highs.update(cycle.grown)
+        self.applied += decided.counts.applied
+        self.duplicate += decided.counts.duplicate
+        for key, kept in decided.records.items():
             if kept is None:
                 self._records.pop(key, None)
             else:
-                self._records[key] = encode(kept)
-        self._seen.update(cycle.changes.seen)
+                self._records[key] = kept
+        self._seen.update(decided.seen)
         letters = [sent for sent in outgoing if sent.topic == SETTINGS.leaves_topic]
         for sent in outgoing:
             if sent.topic == SETTINGS.quarantine_topic:
@@ -111,15 +103,16 @@ class Worker:
         return letters
 
     def _load(self, keys):
-        return {key: leaves.decode(key, self._records[key]) for key in keys if key in self._records}
+        return {key: self._records[key] for key in keys if key in self._records}
 
-    def _define(self, items: Sequence[Item]) -> None:
-        for item in items:
-            if item.call is not None and (new := missing(item.call, self._definitions)):
-                version = self._definitions.version + 1
-                attributes = [(scope, name, STRING) for scope, name in new if scope != "event"]
-                events = [name for scope, name in new if scope == "event"]
-                self._definitions = self._definitions.extended(version, attributes, events)
+    def _find(self, keys):
+        return {key: self._seen[key] for key in keys if key in self._seen}
+
+    def _define(self, new: set[tuple[str, str]]) -> None:
+        if new:
+            attributes = [(scope, name, STRING) for scope, name in new if scope != "event"]
+            events = [name for scope, name in new if scope == "event"]
+            self._definitions = self._definitions.extended(self._definitions.version + 1, attributes, events)
 
     def _update(self, sent: Outgoing, batch: Batch) -> None:
         update = decode_update(sent.value)

@@ -10,14 +10,11 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
-from contracts import records as state
-from domain.calls import missing
 from sinks.postgres.batch import Batch, Move
-from streams.agents.leaf_cycle import Changes, LeafCycle
-from streams.agents.leaf_items import Item, read_item
-from streams.agents.leaf_state import Read, load, load_whole, profile_row
+from streams.agents.leaf_partition import Decided, PartitionCycle, Read, hot_path
+from streams.agents.leaf_state import load_whole, profile_row
 from streams.agents.refused_rows import account_for
 from streams.agents.state_tables import leaves_table
 from streams.engine import crash_points
@@ -29,10 +26,9 @@ from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
     from contracts.definitions import Definitions
-    from domain.calls import Call
     from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
@@ -43,8 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-YIELD_EVERY: Final = 200
-"""Records decided before other tasks get a turn: about 5 ms."""
+Result = TypeVar("Result")
 
 REMADE_PROFILES_MAX: Final = 5000
 """Profiles made again in one cycle after a definition was changed: a few megabytes, a fraction of a second."""
@@ -56,9 +51,9 @@ class LeafPlan:
 
     decided_ms: int
     outgoing: list[Outgoing] = field(default_factory=list)
-    changes: list[tuple[OwnedState, Changes]] = field(default_factory=list)
+    changes: list[tuple[OwnedState, Decided]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
-    items: dict[Partition, list[Item]] = field(default_factory=dict)
+    cycles: dict[Partition, PartitionCycle] = field(default_factory=dict)
 
 
 class LeafHandler:
@@ -69,6 +64,7 @@ class LeafHandler:
         self._meter = meter
         self._writer = context.writer("leaf")
         self._table = leaves_table(context.settings)
+        self._hot = hot_path(context.settings, context.rules)
         context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._seen: dict[Partition, SeenMessages] = {}
@@ -98,54 +94,45 @@ class LeafHandler:
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> LeafPlan:
         """What every record leads to: state, rows, messages to others, counts."""
         plan = LeafPlan(now_ms())
-        rules = self._context.rules
+        current = self._context.definitions.current
+        new: set[tuple[str, str]] = set()
         for partition, records in taken.items():
-            items: list[Item] = []
-            for begin in range(0, len(records), YIELD_EVERY):
-                items.extend(read_item(record, rules) for record in records[begin : begin + YIELD_EVERY])
-                await asyncio.sleep(0)
-            plan.items[partition] = items
-        definitions = await self._defined(
-            item.call for items in plan.items.values() for item in items if item.call is not None
-        )
+            owned = self._owned[partition]
+            cycle = plan.cycles[partition] = PartitionCycle(
+                self._context.settings,
+                self._context.rules,
+                self._hot,
+                records,
+                applied=owned.applied,
+                committed=owned.committed,
+                highs=owned.highs,
+            )
+            await _give_way(cycle.read(current))
+            new |= cycle.undefined(current)
+        definitions = await self._context.definitions.ensure(new) if new else current
         plan.batch.definitions_version = definitions.version
-        for partition, items in plan.items.items():
-            await self._decide_partition(self._owned[partition], items, definitions, plan)
+        for partition, cycle in plan.cycles.items():
+            await self._decide_partition(self._owned[partition], cycle, definitions, plan)
         for owned in self._owned.values():
             if owned.definitions_version < definitions.retyped:
                 self._remake(owned, definitions, plan)
         self._under_way.append(plan)
         return plan
 
-    async def _defined(self, calls: Iterable[Call]) -> Definitions:
-        """The definitions that hold, with the ones that these calls bring along made first."""
-        current = self._context.definitions.current
-        new: set[tuple[str, str]] = set()
-        for call in calls:
-            new.update(missing(call, current))
-        return await self._context.definitions.ensure(new) if new else current
-
     async def _decide_partition(
-        self, owned: OwnedState, items: Sequence[Item], definitions: Definitions, plan: LeafPlan
+        self, owned: OwnedState, cycle: PartitionCycle, definitions: Definitions, plan: LeafPlan
     ) -> None:
         self._seen[owned.partition].rotate(plan.decided_ms)
-        to_offset = items[-1].record.offset + 1
-        cycle = LeafCycle(
-            self._context.settings,
-            definitions,
-            load(items, self._reader(owned, self._under_way), partial(self._find_seen, owned)),
-            applied=owned.applied,
-            committed=owned.committed,
-            highs=owned.highs,
-            batch=plan.batch,
-            outgoing=plan.outgoing,
+        decided = await _give_way(
+            cycle.decide(
+                definitions,
+                self._reader(owned, self._under_way),
+                partial(self._find_seen, owned),
+                batch=plan.batch,
+                outgoing=plan.outgoing,
+            )
         )
-        for begin in range(0, len(items), YIELD_EVERY):
-            for item in items[begin : begin + YIELD_EVERY]:
-                cycle.take(item)
-            await asyncio.sleep(0)
-        counts = cycle.finish(to_offset)
-        committed = max(owned.committed, to_offset)
+        committed = max(owned.committed, cycle.to_offset)
         plan.batch.progress.append(
             Move(
                 *owned.partition,
@@ -153,22 +140,23 @@ class LeafHandler:
                 owned.committed,
                 committed,
                 definitions_version=owned.definitions_version,
-                applied=counts.applied,
-                duplicate=counts.duplicate,
-                warnings=counts.warnings,
-                source_highs=counts.source_highs,
-                **last_of(owned, [items[-1].record]),
+                applied=decided.counts.applied,
+                duplicate=decided.counts.duplicate,
+                warnings=decided.counts.warnings,
+                source_highs=cycle.grown,
+                **last_of(owned, cycle.records),
             )
         )
-        owned.applied, owned.committed = cycle.changes.applied, committed
-        plan.changes.append((owned, cycle.changes))
+        owned.applied, owned.committed = decided.applied, committed
+        owned.highs.update(cycle.grown)
+        plan.changes.append((owned, decided))
 
     def _reader(self, owned: OwnedState, plans: Sequence[LeafPlan]) -> Read:
         """Reads a partition's records: from cycles that the store does not hold yet, the newest first, or from it."""
-        unstored = [changes.records for plan in reversed(plans) for of, changes in plan.changes if of is owned]
+        unstored = [decided.records for plan in reversed(plans) for of, decided in plan.changes if of is owned]
 
-        def read(keys: Collection[bytes]) -> dict[bytes, leaves.Record]:
-            found: dict[bytes, leaves.Record] = {}
+        def read(keys: Collection[bytes]) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
             rest: Collection[bytes] = keys
             for records in unstored:
                 here = [key for key in rest if key in records]
@@ -177,9 +165,7 @@ class LeafHandler:
                     rest = [key for key in rest if key not in records]
             rest = list(rest)
             stored = owned.store.get_many(leaves.FAMILY, rest)
-            found.update(
-                (key, leaves.decode(key, kept)) for key, kept in zip(rest, stored, strict=True) if kept is not None
-            )
+            found.update((key, kept) for key, kept in zip(rest, stored, strict=True) if kept is not None)
             return found
 
         return read
@@ -187,9 +173,9 @@ class LeafHandler:
     def _find_seen(self, owned: OwnedState, keys: Sequence[bytes]) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for plan in self._under_way:
-            for of, changes in plan.changes:
+            for of, decided in plan.changes:
                 if of is owned:
-                    found.update((key, changes.seen[key]) for key in keys if key in changes.seen)
+                    found.update((key, decided.seen[key]) for key in keys if key in decided.seen)
         rest = [key for key in keys if key not in found]
         found.update(
             (key, offset)
@@ -211,15 +197,16 @@ class LeafHandler:
             (
                 key
                 for under_way in plans
-                for of, changes in under_way.changes
+                for of, decided in under_way.changes
                 if of is owned
-                for key in changes.records
+                for key in decided.records
                 if first <= key < end
             ),
             at_most=REMADE_PROFILES_MAX,
         )
         names = set(map(leaves.leaf_of, keys))
-        known = load_whole(names, self._reader(owned, plans))
+        read = self._reader(owned, plans)
+        known = load_whole(names, lambda keys: {key: leaves.decode(key, kept) for key, kept in read(keys).items()})
         plan.batch.profiles.extend(
             (row, owned.committed)
             for leaf in sorted(names)
@@ -256,17 +243,17 @@ class LeafHandler:
 
     def _account_for(self, plan: LeafPlan, batch: Batch, refused: Sequence[Refused]) -> Batch:
         """Quarantine the messages behind refused rows; the plan's batch is then what was written indeed."""
-        plan.batch = account_for(plan.items, batch, refused)
+        items = {partition: cycle.items() for partition, cycle in plan.cycles.items()}
+        plan.batch = account_for(items, batch, refused)
         return plan.batch
 
     async def _log_changes(
-        self, owned: OwnedState, changes: Changes, decided_ms: int
+        self, owned: OwnedState, decided: Decided, decided_ms: int
     ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
         """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
         settings, number = self._context.settings, owned.partition.partition
-        pairs: Pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in changes.records.items()]
-        pairs.append((APPLIED, encode_position(changes.applied)))
-        entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
+        pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]
+        entries = [(key, encode_offset(offset)) for key, offset in decided.seen.items()]
         positions = await owned.producer.transact_runs(
             {
                 (settings.leaves_changelog, number): [(decided_ms, key, value, NO_HEADERS) for key, value in pairs],
@@ -279,3 +266,13 @@ class LeafHandler:
             (self._seen[owned.partition].family(decided_ms), [*entries]),
         ]
         return stored, {topic: offset for (topic, _), offset in positions.items()}
+
+
+async def _give_way(steps: Generator[None, None, Result]) -> Result:
+    """Take steps to their end, with a turn for other tasks between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast("Result", end.value)
+        await asyncio.sleep(0)

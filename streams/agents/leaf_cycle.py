@@ -36,25 +36,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Changes:
-    """What a cycle changes in the state of one partition."""
-
-    applied: int
-    """S after the cycle."""
-    records: dict[bytes, StateRecord | None] = field(default_factory=dict)
-    """By the keys of `tables.leaves`; None removes the record."""
-    seen: dict[bytes, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Counts:
     """What a cycle counted in one partition."""
 
     applied: int = 0
     duplicate: int = 0
     warnings: Counter[str] = field(default_factory=Counter)
-    source_highs: dict[str, int] = field(default_factory=dict)
-    """Greatest source offsets, of the source partitions where they changed."""
 
 
 class LeafCycle:
@@ -72,21 +59,24 @@ class LeafCycle:
         *,
         applied: int,
         committed: int,
-        highs: dict[str, int],
+        last_ms: int,
+        counts: Counts,
         batch: Batch,
         outgoing: list[Outgoing],
     ) -> None:
-        """`highs`, `batch` and `outgoing` are added to; `applied` is S, `committed` is P."""
+        """`counts`, `batch` and `outgoing` are added to; `applied` is S, `committed` is P.
+
+        `last_ms` is Kafka's time of the cycle's last record: that of what is sent at its end.
+        """
         self._settings = settings
         self._definitions = definitions
         self._known = loaded.records
         self._seen = loaded.seen
         self._batch = batch
         self._outgoing = outgoing
-        self._highs = highs
         self._was_applied = applied
         self._was_committed = committed
-        self._counts = Counts()
+        self._counts = counts
         self._touched: dict[str, bool] = {}
         """Leaves whose profile row is to be written; True where fields may have changed."""
         self._resolved: set[str] = set()
@@ -95,13 +85,13 @@ class LeafCycle:
         """Anonymous leaves whose facts have changed."""
         self._owners: dict[str, set[str | None]] = {}
         """Anonymous leaves that were claimed or unclaimed, with all owners that they have had during the cycle."""
-        self._last_ms = 0
-        """Kafka's time of the last record: that of what is sent on its account."""
-        self.changes = Changes(applied)
+        self._last_ms = last_ms
+        self.changed: dict[bytes, StateRecord | None] = {}
+        """By the keys of `tables.leaves`; None removes the record."""
+        self.newly_seen: dict[bytes, int] = {}
 
     def take(self, item: Item) -> None:
         """Decide one record. A bug in a decision costs that one message, which is quarantined, not the partition."""
-        self._last_ms = item.record.timestamp
         if item.letter is not None:
             self._deliver(item, item.letter)
             return
@@ -115,8 +105,6 @@ class LeafCycle:
                 item.refusal = Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
                 lacks_rows = self._seen.get(item.seen_key) == item.record.offset
         if item.refusal is not None:
-            if item.redrive is None:
-                self._count_once(item, item.origin)
             self._outgoing.append(
                 quarantined(
                     self._settings,
@@ -133,18 +121,7 @@ class LeafCycle:
             self._known.pop(key, None)
         else:
             self._known[key] = record
-        self.changes.records[key] = record
-
-    def _count_once(self, item: Item, origin: Origin) -> bool:
-        """Whether this record counts: it is new to Postgres, and no repetition of a router that was restarted."""
-        if item.record.offset < self._was_committed:
-            return False
-        source = f"{origin.topic}/{origin.partition}"
-        if origin.offset <= self._highs.get(source, -1):
-            return False
-        self._highs[source] = origin.offset
-        self._counts.source_highs[source] = origin.offset
-        return True
+        self.changed[key] = record
 
     def _redriven(self, item: Item, origin: Origin, outcome: str) -> bool:
         """Whether this is a redrive that is new to Postgres, which then takes it out of the quarantine and counts it.
@@ -169,7 +146,7 @@ class LeafCycle:
         if first is not None and first != offset and item.redrive != ROWS:
             if item.redrive is not None:
                 self._redriven(item, origin, "duplicate")
-            elif self._count_once(item, origin):
+            elif item.is_new:
                 self._counts.duplicate += 1
             return
         is_known = offset < self._was_applied or item.redrive == ROWS
@@ -189,7 +166,7 @@ class LeafCycle:
                 self._put(at_counters, applied.counters)
             if applied.fields is not None:
                 self._put(fields_key(leaf), applied.fields)
-            self._seen[item.seen_key] = self.changes.seen[item.seen_key] = offset
+            self._seen[item.seen_key] = self.newly_seen[item.seen_key] = offset
             if not leaf.startswith(USER):
                 self._moved.add(leaf)
         if offset >= self._was_committed:
@@ -200,7 +177,7 @@ class LeafCycle:
                 self._touched[leaf] = self._touched.get(leaf, False) or whole
             if counters is None or is_known:
                 self._resolved.add(leaf)
-        item.is_counted = item.redrive is None and self._count_once(item, origin)
+        item.is_counted = item.is_new
         if item.is_counted:
             self._counts.applied += 1
         if self._redriven(item, origin, "applied") or item.is_counted:
@@ -216,7 +193,8 @@ class LeafCycle:
             return False
         if new is not known and not is_known:
             self._put(key, new)
-            self._send(anonymous, CLAIM, state.Claim(call.leaf, state.Claimed(call.at, call.message_id, origin.text())))
+            claim = state.Claim(call.leaf, state.Claimed(call.at, call.message_id, origin.text()))
+            self._send(anonymous, CLAIM, claim, origin.timestamp_ms)
         return True
 
     def _deliver(self, item: Item, letter: Letter) -> None:
@@ -260,7 +238,7 @@ class LeafCycle:
         if contribution.given is not None or key in self._known:
             self._put(key, contribution.given)
 
-    def _send(self, to: str, kind: bytes, letter: Letter) -> None:
+    def _send(self, to: str, kind: bytes, letter: Letter, timestamp_ms: int) -> None:
         key = to.encode()
         self._outgoing.append(
             Outgoing(
@@ -268,7 +246,7 @@ class LeafCycle:
                 partition_of(key, self._settings.leaves_partitions),
                 key,
                 state.encode(letter),
-                self._last_ms,
+                timestamp_ms,
                 [(KIND_HEADER, kind)],
             )
         )
@@ -291,12 +269,8 @@ class LeafCycle:
             batch.audience_memberships.append((held, fields.memberships[held.audience].message_id))
         batch.audience_changes.extend(applied.changes)
 
-    def finish(self, to_offset: int) -> Counts:
-        """Tell owners what has changed, and make the rows of all leaves that were touched, as they are now.
-
-        Returns what was counted.
-        """
-        self.changes.applied = max(self._was_applied, to_offset)
+    def finish(self, to_offset: int) -> None:
+        """Tell owners what has changed, and make the rows of all leaves that were touched, as they are now."""
         for leaf in sorted(self._moved | self._owners.keys()):
             self._contribute(leaf, to_offset)
         for leaf in self._resolved:
@@ -310,7 +284,6 @@ class LeafCycle:
                 counters = root_counters(leaf, self._known)
                 if counters is not None:
                     self._batch.counters.append((leaves.counters_row(leaf, counters), to_offset))
-        return self._counts
 
     def _contribute(self, leaf: str, version: int) -> None:
         """Give an anonymous leaf's facts to its owner, and withdraw them from all who have owned it in between.
@@ -323,13 +296,13 @@ class LeafCycle:
             return
         owner, owners = owner_of(leaf, self._known), self._owners.get(leaf, set())
         for former in sorted(user for user in owners if user is not None and user != owner):
-            self._send(former, CONTRIBUTION, state.Contribution(leaf, version, None))
+            self._send(former, CONTRIBUTION, state.Contribution(leaf, version, None), self._last_ms)
         if owner is not None and (leaf in self._moved or len(owners) > 1):
             fields = cast("state.LeafFields | None", self._known.get(fields_key(leaf)))
             given = None
             if fields is not None and (fields.fields or fields.attributes):
                 given = state.GivenFields(fields.fields, fields.attributes)
-            self._send(owner, CONTRIBUTION, state.Contribution(leaf, version, counters, given))
+            self._send(owner, CONTRIBUTION, state.Contribution(leaf, version, counters, given), self._last_ms)
 
     def _resolve(self, leaf: str) -> None:
         """Make the rows that say whose a leaf is."""

@@ -16,6 +16,8 @@ from streams.engine.records import foreign
 from tables.seen import seen_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from domain.identity import Rules
     from streams.engine.records import Record
 
@@ -44,6 +46,8 @@ class Item(msgspec.Struct):
     redrive: bytes | None = None
     """The header's value of a message that comes out of the quarantine."""
     seen_key: bytes = b""
+    is_new: bool = False
+    """Whether it counts: new to Postgres, and no repetition of a router that was restarted."""
     is_counted: bool = False
     """Whether it was counted as applied."""
 
@@ -72,6 +76,23 @@ def _read_letter(record: Record, kind: bytes) -> Item:
         return Item(record, record.key.decode(), letter=_DECODE_LETTER[kind](record.value))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise foreign(f"a claim, a contribution or an act, not {kind!r}, in the leaves topic", record, error) from error
+
+
+def mark_new(items: Iterable[Item], committed: int, highs: Mapping[str, int]) -> dict[str, int]:
+    """Mark the messages that count, in their order; a redriven one is counted by its row in the quarantine.
+
+    `committed` is P, `highs` are the greatest offsets met so far by source partition. Returns those that have grown.
+    """
+    grown: dict[str, int] = {}
+    for item in items:
+        origin = item.origin
+        if origin is None or item.redrive is not None or item.record.offset < committed:
+            continue
+        source = f"{origin.topic}/{origin.partition}"
+        if origin.offset > grown.get(source, highs.get(source, -1)):
+            grown[source] = origin.offset
+            item.is_new = True
+    return grown
 
 
 def changes_fields(letter: Letter) -> bool:

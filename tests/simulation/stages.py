@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from contracts import records as state
-from domain.calls import missing
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
-from streams.agents import leaf_cycle, leaf_items, leaf_state
-from tables import leaves
+from streams.agents.leaf_partition import PartitionCycle
+from streams.native import NATIVE
 from tables.companies import company_key
 from tables.positions import APPLIED, encode_position
 from tests.messages import RULES
 from tests.simulation.kafka import Kafka, LogRecord, Partition, Store, Transaction
+from tests.twins import finished, hot
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 
     from contracts.definitions import Definitions
     from contracts.settings import Settings
+    from streams.agents.leaf_partition import Read
     from streams.engine.producer import Outgoing
     from tests.simulation.postgres import Postgres
 
 STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
 """(a) to (d) of a commit."""
+
+NATIVE_SHARE: float = 0.0 if NATIVE is None else 0.5
+"""Of workers that decide with the compiled hot path."""
 
 CYCLES_MAX: Final = 2
 """Cycles of one stage under way at once."""
@@ -56,19 +60,17 @@ class Owned:
 
 @dataclass(eq=False, slots=True)
 class Change:
-    """What a plan changes in the state of one partition: decoded records, None removes."""
+    """What a plan changes in the state of one partition: encoded records, None removes."""
 
     owned: Owned
     applied: int
-    records: Mapping[bytes, Any]
+    records: Mapping[bytes, bytes | None]
     seen: dict[bytes, int]
     transaction: Transaction | None = None
     position: int = 0
 
     def encoded(self) -> Transaction:
-        pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in self.records.items()]
-        pairs.append((APPLIED, encode_position(self.applied)))
-        return Transaction(pairs, self.seen)
+        return Transaction([*self.records.items(), (APPLIED, encode_position(self.applied))], self.seen)
 
 
 @dataclass(eq=False, slots=True)
@@ -217,74 +219,73 @@ class Stage:
 
 
 class LeafStage(Stage):
-    """The leaves topic, with the real decisions (`LeafHandler.decide`)."""
+    """The leaves topic, with the real decisions (`LeafHandler.decide`), of either twin."""
+
+    def __init__(self, name: str, kafka: Kafka, postgres: Postgres, settings: Settings, random: Random) -> None:
+        super().__init__(name, kafka, postgres, settings, random)
+        self.hot = hot(is_native=random.random() < NATIVE_SHARE, settings=settings)
 
     def _decide(self, plan: Plan) -> None:
-        items = [
-            (owned, [leaf_items.read_item(record, self.rules) for record in records]) for owned, records in plan.taken
+        cycles = [
+            (
+                owned,
+                PartitionCycle(
+                    self.settings,
+                    self.rules,
+                    self.hot,
+                    records,
+                    applied=owned.applied,
+                    committed=owned.committed,
+                    highs=owned.highs,
+                ),
+            )
+            for owned, records in plan.taken
         ]
         new: set[tuple[str, str]] = set()
-        for _, of_partition in items:
-            for item in of_partition:
-                if item.call is not None:
-                    new.update(missing(item.call, self.definitions))
+        for _, cycle in cycles:
+            finished(cycle.read(self.definitions))
+            new |= cycle.undefined(self.definitions)
         if new:
             self.definitions = self.postgres.ensure(new)
         plan.batch.definitions_version = self.definitions.version
-        for owned, of_partition in items:
-            self._decide_partition(owned, of_partition, self.definitions, plan)
+        for owned, cycle in cycles:
+            self._decide_partition(owned, cycle, self.definitions, plan)
 
-    def _decide_partition(
-        self, owned: Owned, items: list[leaf_items.Item], definitions: Definitions, plan: Plan
-    ) -> None:
-        to_offset = items[-1].record.offset + 1
-        cycle = leaf_cycle.LeafCycle(
-            self.settings,
-            definitions,
-            leaf_state.load(items, self._reader(owned), self._finder(owned)),
-            applied=owned.applied,
-            committed=owned.committed,
-            highs=owned.highs,
-            batch=plan.batch,
-            outgoing=plan.outgoing,
+    def _decide_partition(self, owned: Owned, cycle: PartitionCycle, definitions: Definitions, plan: Plan) -> None:
+        decided = finished(
+            cycle.decide(
+                definitions, self._reader(owned), self._finder(owned), batch=plan.batch, outgoing=plan.outgoing
+            )
         )
-        for item in items:
-            cycle.take(item)
-        counts = cycle.finish(to_offset)
-        committed = max(owned.committed, to_offset)
+        committed = max(owned.committed, cycle.to_offset)
         plan.batch.progress.append(
             Move(
                 *owned.partition,
                 owned.epoch,
                 owned.committed,
                 committed,
-                applied=counts.applied,
-                duplicate=counts.duplicate,
-                warnings=counts.warnings,
-                source_highs=counts.source_highs,
+                applied=decided.counts.applied,
+                duplicate=decided.counts.duplicate,
+                warnings=decided.counts.warnings,
+                source_highs=cycle.grown,
             )
         )
-        owned.applied, owned.committed = cycle.changes.applied, committed
-        plan.changes.append(Change(owned, cycle.changes.applied, cycle.changes.records, cycle.changes.seen))
+        owned.highs.update(cycle.grown)
+        owned.applied, owned.committed = decided.applied, committed
+        plan.changes.append(Change(owned, decided.applied, decided.records, decided.seen))
 
     def _unstored(self, owned: Owned) -> list[Change]:
         return [change for plan in reversed(self.plans) for change in plan.changes if change.owned is owned]
 
-    def _reader(self, owned: Owned) -> leaf_state.Read:
+    def _reader(self, owned: Owned) -> Read:
         changes = self._unstored(owned)
 
-        def read(keys: Collection[bytes]) -> dict[bytes, leaves.Record]:
-            found: dict[bytes, leaves.Record] = {}
+        def read(keys: Collection[bytes]) -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
             for key in keys:
-                for change in changes:
-                    if key in change.records:
-                        if change.records[key] is not None:
-                            found[key] = change.records[key]
-                        break
-                else:
-                    stored = owned.store.records.get(key)
-                    if stored is not None:
-                        found[key] = leaves.decode(key, stored)
+                of = next((change.records for change in changes if key in change.records), owned.store.records)
+                if (kept := of.get(key)) is not None:
+                    found[key] = kept
             return found
 
         return read
@@ -322,12 +323,15 @@ class CompanyStage(Stage):
             )
             plan.batch.progress.append(Move(*owned.partition, owned.epoch, owned.committed, committed))
             owned.applied, owned.committed = max(owned.applied, to_offset), committed
-            plan.changes.append(Change(owned, owned.applied, kept, {}))
+            encoded = {key: state.encode(record) for key, record in kept.items()}
+            plan.changes.append(Change(owned, owned.applied, encoded, {}))
 
     def _known(self, owned: Owned, key: bytes) -> state.CompanyRecord | None:
-        for plan in reversed(self.plans):
-            for change in plan.changes:
-                if change.owned is owned and key in change.records:
-                    return cast("state.CompanyRecord", change.records[key])
-        stored = owned.store.records.get(key)
+        unstored = (
+            change.records
+            for plan in reversed(self.plans)
+            for change in plan.changes
+            if change.owned is owned and key in change.records
+        )
+        stored = next(unstored, owned.store.records).get(key)
         return None if stored is None else state.decode_company(stored)

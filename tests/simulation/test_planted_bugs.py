@@ -6,10 +6,18 @@ import pytest
 
 from contracts.records import LeafLinks
 from domain import fold, ownership
-from streams.agents import leaf_state
+from streams.agents import leaf_partition, leaf_state
 from streams.agents.leaf_cycle import LeafCycle
+from streams.agents.leaf_partition import PartitionCycle
 from tests.simulation import stages
 from tests.simulation.run import run
+
+
+@pytest.fixture(autouse=True)
+def _decided_in_python(monkeypatch):
+    """The bugs are planted in Python."""
+    monkeypatch.setattr(stages, "NATIVE_SHARE", 0.0)
+
 
 SEEDS_MAX = 3000
 """Several times what the most hidden of these bugs needs; half a minute."""
@@ -17,14 +25,14 @@ SEEDS_MAX = 3000
 
 def position_off(by):
     def plant(monkeypatch):
-        finish = LeafCycle.finish
+        decide = PartitionCycle.decide
 
-        def wrong(self, to_offset):
-            counts = finish(self, to_offset)
-            self.changes.applied = max(0, self.changes.applied + by)
-            return counts
+        def wrong(self, *args, **kwargs):
+            decided = yield from decide(self, *args, **kwargs)
+            decided.applied = max(0, decided.applied + by)
+            return decided
 
-        monkeypatch.setattr(LeafCycle, "finish", wrong)
+        monkeypatch.setattr(PartitionCycle, "decide", wrong)
 
     return plant
 
@@ -107,11 +115,12 @@ def last_giver_wins_in_the_fold(monkeypatch):
 
 def nothing_is_seen_before(monkeypatch):
     load = leaf_state.load
-    monkeypatch.setattr(leaf_state, "load", lambda items, read, find: load(items, read, lambda keys: {}))
+    monkeypatch.setattr(leaf_partition, "load", lambda items, read, find: load(items, read, lambda keys: {}))
 
 
 def repetitions_of_the_router_count(monkeypatch):
-    monkeypatch.setattr(LeafCycle, "_count_once", lambda self, item, _: item.record.offset >= self._was_committed)
+    mark_new = leaf_partition.mark_new
+    monkeypatch.setattr(leaf_partition, "mark_new", lambda items, committed, _: mark_new(items, committed, {}))
 
 
 def second_cycle_reads_past_the_first(monkeypatch):

@@ -1,41 +1,43 @@
 """One cycle of a partition of the leaves topic: what is new to the state, what to Postgres, and what is counted."""
 
-import msgspec
 import pytest
 from aiokafka.record.default_records import DefaultRecord
 
 from contracts.definitions import Definitions
 from contracts.origins import ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
 from contracts.outcomes import Reason
-from contracts.records import decode_update, encode
+from contracts.records import decode_update
 from contracts.settings import Settings
 from sinks.postgres.batch import Batch
-from streams.agents.leaf_cycle import LeafCycle
-from streams.agents.leaf_items import read_item
-from streams.agents.leaf_state import load
+from streams.agents import leaf_cycle
+from streams.agents.leaf_partition import PartitionCycle
 from streams.agents.quarantine import quarantine_row
 from streams.engine.context import partition_of
 from tables import leaves
+from tables.seen import seen_key
 from tests.messages import KAFKA_MS, RULES, message, raw
+from tests.twins import TWINS, finished, hot
 
 SETTINGS = Settings()
 LEAF = "user:u1"
 
 
-def record(value, offset, headers=()):
-    return DefaultRecord(offset, KAFKA_MS, 0, LEAF.encode(), value, list(headers))
+def record(value, offset, headers=(), leaf=LEAF):
+    return DefaultRecord(offset, KAFKA_MS, 0, leaf.encode(), value, list(headers))
 
 
-def item(content, offset, source=None):
-    """A record of the leaves topic at `offset`, which the router read at `source` of segment/0."""
-    origin = Origin("segment", 0, offset if source is None else source, KAFKA_MS)
-    return read_item(record(raw(content), offset, headers=[(ORIGIN_HEADER, origin.pack())]), RULES)
+def item(content, offset, source=None, source_partition=0):
+    """A record of the leaves topic at `offset`, which the router read at `source` of a partition of segment."""
+    origin = Origin("segment", source_partition, offset if source is None else source, KAFKA_MS)
+    leaf = f"user:{content['userId']}" if isinstance(content, dict) and content.get("userId") else LEAF
+    return record(raw(content), offset, headers=[(ORIGIN_HEADER, origin.pack())], leaf=leaf)
 
 
 class Partition:
     """State and rows of one partition over its cycles, kept apart as the store and Postgres keep them."""
 
-    def __init__(self):
+    def __init__(self, is_native):
+        self.hot = hot(is_native=is_native)
         self.records = {}
         self.seen = {}
         self.applied = self.committed = 0
@@ -45,35 +47,31 @@ class Partition:
         self.batch = Batch()
         self.counts = None
 
-    def cycle(self, *items, to=None):
+    def cycle(self, *records, to=None):
         """Decide a cycle; its changes go to the state, its rows are in `batch`."""
         self.batch, self.outgoing = Batch(), []
-        cycle = LeafCycle(
-            SETTINGS,
-            self.definitions,
-            load(items, self.read, self.find),
-            applied=self.applied,
-            committed=self.committed,
-            highs=self.highs,
-            batch=self.batch,
-            outgoing=self.outgoing,
+        cycle = PartitionCycle(
+            SETTINGS, RULES, self.hot, records, applied=self.applied, committed=self.committed, highs=self.highs
         )
-        for each in items:
-            cycle.take(each)
-        end = items[-1].record.offset + 1 if to is None else to
-        self.counts = cycle.finish(end)
-        self.changes = cycle.changes
-        for key, kept in cycle.changes.records.items():
+        if to is not None:
+            cycle.to_offset = to
+        finished(cycle.read(self.definitions))
+        self.decided = finished(
+            cycle.decide(self.definitions, self.read, self.find, batch=self.batch, outgoing=self.outgoing)
+        )
+        self.counts = self.decided.counts
+        for key, kept in self.decided.records.items():
             if kept is None:
                 self.records.pop(key, None)
             else:
-                self.records[key] = encode(kept)
-        self.seen.update(cycle.changes.seen)
-        self.applied, self.committed = cycle.changes.applied, max(self.committed, end)
+                self.records[key] = kept
+        self.seen.update(self.decided.seen)
+        self.highs.update(cycle.grown)
+        self.applied, self.committed = self.decided.applied, max(self.committed, cycle.to_offset)
         return self
 
     def read(self, keys):
-        return {key: leaves.decode(key, self.records[key]) for key in keys if key in self.records}
+        return {key: self.records[key] for key in keys if key in self.records}
 
     def find(self, keys):
         return {key: self.seen[key] for key in keys if key in self.seen}
@@ -96,9 +94,9 @@ class Partition:
         return dict(self.records), dict(self.seen)
 
 
-@pytest.fixture
-def partition():
-    return Partition()
+@pytest.fixture(params=TWINS)
+def partition(request):
+    return Partition(request.param)
 
 
 MESSAGES = [
@@ -155,7 +153,7 @@ def test_known_records_make_their_rows_again_and_change_nothing(partition):
     partition.cycle(*CALLS)
     assert rows_of(partition.batch) == first
     assert partition.snapshot() == before
-    assert partition.changes.records == partition.changes.seen == {}
+    assert partition.decided.records == partition.decided.seen == {}
     # They are counted now, since counters move with the rows; and the company hears of it again.
     assert partition.counted() == (4, 0)
     assert partition.outgoing == sent
@@ -195,7 +193,7 @@ def test_a_cycle_across_both_positions(partition):
     assert len(partition.batch.page_views) == 0
     assert len(partition.batch.occurrences) == 1
     assert partition.profile()[LEAF].page_views == 1
-    assert set(partition.changes.seen.values()) == {2, 3}
+    assert set(partition.decided.seen.values()) == {2, 3}
 
 
 def test_the_routers_repetition_is_a_duplicate_that_does_not_count(partition):
@@ -213,11 +211,10 @@ def test_the_routers_repetition_is_a_duplicate_that_does_not_count(partition):
 
 def test_each_source_partition_has_a_count_of_its_own(partition):
     one = item(message("page", messageId="p1"), 0, source=10)
-    other = item(message("page", messageId="p2"), 1, source=10)
-    other.origin = other.origin._replace(partition=1)
+    other = item(message("page", messageId="p2"), 1, source=10, source_partition=1)
     partition.cycle(one, other)
     assert partition.counted() == (2, 0)
-    assert partition.counts.source_highs == {"segment/0": 10, "segment/1": 10}
+    assert partition.highs == {"segment/0": 10, "segment/1": 10}
 
 
 def test_another_copy_is_a_duplicate_in_the_same_cycle_and_later(partition):
@@ -228,7 +225,7 @@ def test_another_copy_is_a_duplicate_in_the_same_cycle_and_later(partition):
     assert partition.counted() == (0, 1)
     assert partition.counters.page_views == 1
     assert rows_of(partition.batch) == rows_of(Batch())
-    assert partition.seen == {CALLS[0].seen_key: 0}
+    assert partition.seen == {seen_key(LEAF, "p1"): 0}
 
 
 def test_a_duplicate_that_is_known_is_counted_with_its_rows(partition):
@@ -266,7 +263,7 @@ def test_a_refused_message_goes_to_the_quarantine_as_it_came(partition):
     assert (row.topic, row.partition, row.offset) == ("segment", 0, 42)
     assert row.reason == "missing_event_name"
     assert row.detail
-    assert row.raw == refused.record.value
+    assert row.raw == refused.value
     assert partition.counted() == (0, 0)
     assert partition.highs == {"segment/0": 42}
     assert partition.snapshot() == ({}, {})
@@ -276,14 +273,21 @@ def test_a_refused_message_goes_to_the_quarantine_as_it_came(partition):
     assert partition.counted() == (1, 0)
 
 
-def test_a_bug_costs_the_message_that_meets_it(partition, caplog):
+def test_a_bug_costs_the_message_that_meets_it(caplog, monkeypatch):
+    def apply(counters, fields, call, *args, **kwargs):
+        if call.message_id == "i1":
+            raise TypeError("a bug")
+        return real(counters, fields, call, *args, **kwargs)
+
+    real = leaf_cycle.leaves.apply
+    monkeypatch.setattr(leaf_cycle.leaves, "apply", apply)
+    partition = Partition(is_native=False)
     broken = item(message("identify", messageId="i1", traits={"plan": "pro"}), 1)
-    broken.call = msgspec.structs.replace(broken.call, content=msgspec.structs.replace(broken.call.content, fields=5))
     partition.cycle(item(message("page", messageId="p1"), 0), broken, item(message("page", messageId="p2"), 2))
     row = quarantined(partition.outgoing)
     assert row.reason == Reason.INTERNAL_ERROR
     assert row.offset == 1
-    assert row.raw == broken.record.value
+    assert row.raw == broken.value
     assert "cannot apply segment/0 at offset 1" in caplog.text
     assert partition.counted() == (2, 0)
     assert partition.counters.page_views == 2
@@ -295,7 +299,7 @@ def redriven(content, offset, *, source, value=WHOLE, leaf=LEAF):
     """A record that lets a message of the quarantine go in again."""
     origin = Origin("segment", 0, source, KAFKA_MS)
     headers = [(ORIGIN_HEADER, origin.pack()), (REDRIVE_HEADER, value)]
-    return read_item(DefaultRecord(offset, KAFKA_MS, 0, leaf.encode(), raw(content), headers), RULES)
+    return record(raw(content), offset, headers, leaf)
 
 
 def test_a_redrive_counts_though_its_offset_is_below_what_was_counted(partition):
@@ -354,12 +358,14 @@ def test_a_redrive_of_missing_rows_makes_them_and_leaves_the_state_alone(partiti
     assert partition.profile()[LEAF].page_views == 1
 
 
-def test_a_bug_in_rows_leaves_them_missing(partition, monkeypatch):
+def test_a_bug_in_rows_leaves_them_missing(monkeypatch):
+    partition = Partition(is_native=False)
+
     def broken(*_):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(LeafCycle, "_rows", broken)
+        patched.setattr(leaf_cycle.LeafCycle, "_rows", broken)
         partition.cycle(item(message("page", messageId="p1"), 0))
     row = quarantined(partition.outgoing)
     assert (row.reason, row.lacks_rows, row.is_again) == (Reason.INTERNAL_ERROR, True, False)

@@ -1,0 +1,27 @@
+"""The compiled hot path and the Python beside it: tests of decisions run with each."""
+
+import pytest
+
+from contracts.settings import Settings
+from streams.agents.leaf_partition import hot_path
+from streams.native import NATIVE
+from tests.messages import RULES
+
+needs_native = pytest.mark.skipif(NATIVE is None, reason="the compiled hot path is not built here")
+
+TWINS = [pytest.param(False, id="python"), pytest.param(True, id="native", marks=needs_native)]
+"""Whether to decide with the compiled hot path."""
+
+
+def hot(*, is_native, settings=None, rules=RULES):
+    """What `PartitionCycle` takes."""
+    return hot_path(settings or Settings(), rules) if is_native else None
+
+
+def finished(steps):
+    """Take steps to their end; returns what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -2,9 +2,14 @@
 //! both to it; what is rare or odd is left to Python.
 
 mod call;
+mod cycle;
 mod definitions;
 mod interpret;
 mod rules;
+mod state;
 
 #[pyo3::pymodule]
-mod tidemark_native {}
+mod tidemark_native {
+    #[pymodule_export]
+    use crate::cycle::{Cycle, Leaves};
+}

@@ -112,6 +112,8 @@ class PartitionCycle:
             item = self._items[place] = read_item(self.records[place], self._rules)
             if self._hot is not None:
                 item.is_new = self._hot.is_new(place)
+                if item.call is not None and item.leaf.encode() != item.record.key:
+                    self._hot.leave_all()
             if count % GIVE_WAY_EVERY == 0:
                 yield
 

@@ -1,0 +1,964 @@
+//! Deciding one cycle of one partition of the leaves topic: `streams.agents.leaf_cycle.LeafCycle`, for leaves whose
+//! records are all of the ordinary kinds.
+//!
+//! A leaf with a record of another kind, or with state that is rare (contested, unclaimed), is left to Python with all
+//! of its records: nothing that is decided of one leaf depends on another.
+
+use std::collections::HashMap;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use xxhash_rust::xxh3::{xxh3_128, xxh3_64};
+
+use crate::call::{Call, Content, Read, Warning};
+use crate::definitions::Definitions;
+use crate::interpret::interpret;
+use crate::rules::Rules;
+use crate::state::{Contribution, Counters, Giver, Links, Malformed, OneClaim, Reader, Writer};
+
+const USER: &str = "user:";
+/// Anonymous leaves that one user leaf claims at most: `domain.ownership.ANONYMOUS_LEAVES_MAX`.
+const ANONYMOUS_LEAVES_MAX: usize = 1_000;
+
+const ORIGIN_HEADER: &str = "tidemark-origin";
+const KIND_HEADER: &str = "tidemark-kind";
+const CLAIM: &[u8] = b"claim";
+const CONTRIBUTION: &[u8] = b"contribution";
+
+/// What is the same in every cycle of a worker.
+#[pyclass(frozen)]
+pub struct Leaves {
+    rules: Rules,
+    leaves_topic: Py<PyString>,
+    leaves_partitions: u64,
+    rows: Rows,
+    definitions: std::sync::Mutex<Option<(Py<PyAny>, std::sync::Arc<Definitions>)>>,
+}
+
+/// The named tuples that rows and records are handed over in.
+struct Rows {
+    page_view: Py<PyAny>,
+    occurrence: Py<PyAny>,
+    counters: Py<PyAny>,
+    identity: Py<PyAny>,
+    outgoing: Py<PyAny>,
+    new: Py<PyAny>,
+}
+
+#[pymethods]
+impl Leaves {
+    #[new]
+    #[allow(clippy::too_many_arguments, reason = "settings, by position")]
+    fn new(
+        blocked_ids: &Bound<'_, PyAny>,
+        max_message_bytes: usize,
+        future_tolerance_us: i64,
+        leaves_topic: Py<PyString>,
+        leaves_partitions: u64,
+        rows: &Bound<'_, PyTuple>,
+        _read_user_agent: Py<PyAny>,
+    ) -> PyResult<Self> {
+        let blocked_ids = blocked_ids.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
+        let row = |place| -> PyResult<Py<PyAny>> { Ok(rows.get_item(place)?.unbind()) };
+        Ok(Self {
+            rules: Rules { blocked_ids, max_message_bytes, future_tolerance_us },
+            leaves_topic,
+            leaves_partitions,
+            rows: Rows {
+                page_view: row(0)?,
+                occurrence: row(1)?,
+                counters: row(2)?,
+                identity: row(4)?,
+                outgoing: row(5)?,
+                new: rows.py().get_type::<PyTuple>().getattr("__new__")?.unbind(),
+            },
+            definitions: std::sync::Mutex::new(None),
+        })
+    }
+
+    /// One cycle over these records; `applied` is S, `committed` is P.
+    fn cycle(
+        this: Py<Self>,
+        py: Python<'_>,
+        records: &Bound<'_, PyAny>,
+        applied: i64,
+        committed: i64,
+        highs: &Bound<'_, PyAny>,
+    ) -> PyResult<Cycle> {
+        let records = records.try_iter()?.map(|record| Record::of(&record?)).collect::<PyResult<Vec<_>>>()?;
+        let mut cycle = Cycle {
+            leaves: this,
+            applied,
+            committed,
+            records,
+            items: Vec::new(),
+            states: Vec::new(),
+            places: HashMap::new(),
+            seen: HashMap::new(),
+            grown: HashMap::new(),
+            undefined: Vec::new(),
+        };
+        cycle.find_new(highs)?;
+        cycle.group(py);
+        Ok(cycle)
+    }
+}
+
+impl Leaves {
+    fn definitions(&self, definitions: &Bound<'_, PyAny>) -> PyResult<std::sync::Arc<Definitions>> {
+        let mut kept = self.definitions.lock().expect("no panic while it is held");
+        if let Some((of, snapshot)) = kept.as_ref() {
+            if of.bind(definitions.py()).is(definitions) {
+                return Ok(snapshot.clone());
+            }
+        }
+        let snapshot = std::sync::Arc::new(Definitions::of(definitions)?);
+        *kept = Some((definitions.clone().unbind(), snapshot.clone()));
+        Ok(snapshot)
+    }
+
+    fn named<'py>(&self, py: Python<'py>, class: &Py<PyAny>, row: Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.rows.new.bind(py).call1((class, row))
+    }
+}
+
+/// A record of the leaves topic, as far as it is needed here.
+struct Record {
+    offset: i64,
+    timestamp_ms: i64,
+    key: Option<Py<PyBytes>>,
+    value: Option<Py<PyBytes>>,
+    headers: Headers,
+}
+
+enum Headers {
+    Message(Origin),
+    Claim,
+    Contribution,
+    Other { origin: Option<Origin> },
+}
+
+/// `contracts.origins.Origin`.
+struct Origin {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    timestamp_ms: i64,
+    is_redriven: bool,
+}
+
+impl Origin {
+    fn unpack(data: &[u8], is_redriven: bool) -> Option<Self> {
+        let topic = std::str::from_utf8(data.get(20..)?).ok()?.to_owned();
+        Some(Self {
+            topic,
+            partition: i32::from_be_bytes(data[0..4].try_into().ok()?),
+            offset: i64::from_be_bytes(data[4..12].try_into().ok()?),
+            timestamp_ms: i64::from_be_bytes(data[12..20].try_into().ok()?),
+            is_redriven,
+        })
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl Record {
+    fn of(record: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = record.py();
+        let bytes = |name: &Bound<'_, PyString>| -> PyResult<Option<Py<PyBytes>>> {
+            let found = record.getattr(name)?;
+            Ok(found.cast_into::<PyBytes>().ok().map(Bound::unbind))
+        };
+        let headers = record.getattr(pyo3::intern!(py, "headers"))?;
+        Ok(Self {
+            offset: record.getattr(pyo3::intern!(py, "offset"))?.extract()?,
+            timestamp_ms: record.getattr(pyo3::intern!(py, "timestamp"))?.extract()?,
+            key: bytes(pyo3::intern!(py, "key"))?,
+            value: bytes(pyo3::intern!(py, "value"))?,
+            headers: Headers::of(&headers)?,
+        })
+    }
+}
+
+impl Headers {
+    fn of(headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let count = headers.len()?;
+        if count == 0 {
+            return Ok(Self::Other { origin: None });
+        }
+        let first = headers.get_item(0)?;
+        let (name, value) = (first.get_item(0)?, first.get_item(1)?);
+        let Ok(value) = value.cast::<PyBytes>() else { return Ok(Self::Other { origin: None }) };
+        let value = value.as_bytes();
+        Ok(match name.extract::<&str>()? {
+            ORIGIN_HEADER if count == 1 => match Origin::unpack(value, false) {
+                Some(origin) => Self::Message(origin),
+                None => Self::Other { origin: None },
+            },
+            ORIGIN_HEADER => Self::Other { origin: Origin::unpack(value, true) },
+            KIND_HEADER if value == CLAIM => Self::Claim,
+            KIND_HEADER if value == CONTRIBUTION => Self::Contribution,
+            _ => Self::Other { origin: None },
+        })
+    }
+}
+
+/// One record on its way through a cycle.
+struct Item {
+    leaf: Option<usize>,
+    what: What,
+    is_new: bool,
+    is_counted: bool,
+    is_given: bool,
+}
+
+enum What {
+    Python,
+    Message(Message),
+    Claim(OneClaim),
+    Contribution(Contribution),
+}
+
+/// What is kept of a call between reading and deciding.
+struct Message {
+    message_id: String,
+    seen_key: [u8; 16],
+    at: i64,
+    is_page: bool,
+    claim: Option<String>,
+    warnings: Vec<Warning>,
+    row: Option<Row>,
+}
+
+enum Row {
+    View(Py<PyAny>),
+    Occurrence(Py<PyAny>),
+}
+
+/// A leaf's state, and what a cycle does to it.
+struct Leaf {
+    name: String,
+    is_user: bool,
+    is_left_to_python: bool,
+    counters: Option<Counters>,
+    links: Option<Links>,
+    claim: Option<OneClaim>,
+    counters_changed: bool,
+    links_changed: bool,
+    claim_changed: bool,
+    /// Whether it gives its fields to an owner.
+    gives: bool,
+    /// These fields, encoded as `GivenFields`.
+    given: Option<Vec<u8>>,
+    /// Whether an anonymous leaf's facts have changed.
+    is_moved: bool,
+    /// Whether it was nobody's before this cycle, and is claimed now.
+    was_unowned: bool,
+    is_resolved: bool,
+    is_touched: bool,
+}
+
+impl Leaf {
+    fn key(&self, prefix: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(1 + self.name.len());
+        key.push(prefix);
+        key.extend_from_slice(self.name.as_bytes());
+        key
+    }
+}
+
+/// One cycle: `read`, then `load`, then `decide`.
+#[pyclass]
+pub struct Cycle {
+    leaves: Py<Leaves>,
+    applied: i64,
+    committed: i64,
+    records: Vec<Record>,
+    items: Vec<Item>,
+    states: Vec<Leaf>,
+    places: HashMap<Vec<u8>, usize>,
+    /// Offsets of first applications.
+    seen: HashMap<[u8; 16], i64>,
+    /// By source partition, `topic/partition`.
+    #[pyo3(get)]
+    grown: HashMap<String, i64>,
+    /// `(scope, name)` pairs that nothing defined when the records were read.
+    #[pyo3(get)]
+    undefined: Vec<(String, String)>,
+}
+
+impl Cycle {
+    /// `streams.agents.leaf_items.mark_new`.
+    fn find_new(&mut self, highs: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut known: HashMap<(&str, i32), (i64, bool)> = HashMap::new();
+        for record in &self.records {
+            let mut is_new = false;
+            let origin = match &record.headers {
+                Headers::Message(origin) => Some(origin),
+                Headers::Other { origin } => origin.as_ref(),
+                Headers::Claim | Headers::Contribution => None,
+            };
+            if let Some(origin) = origin.filter(|origin| !origin.is_redriven && record.offset >= self.committed) {
+                let at = (origin.topic.as_str(), origin.partition);
+                let high = match known.get_mut(&at) {
+                    Some(high) => high,
+                    None => {
+                        let source = format!("{}/{}", origin.topic, origin.partition);
+                        let high = match highs.call_method1("get", (source,))?.extract::<Option<i64>>()? {
+                            Some(high) => high,
+                            None => -1,
+                        };
+                        known.entry(at).or_insert((high, false))
+                    }
+                };
+                if origin.offset > high.0 {
+                    *high = (origin.offset, true);
+                    is_new = true;
+                }
+            }
+            self.items.push(Item { leaf: None, what: What::Python, is_new, is_counted: false, is_given: false });
+        }
+        self.grown = known
+            .iter()
+            .filter(|(_, (_, has_grown))| *has_grown)
+            .map(|((topic, partition), (high, _))| (format!("{topic}/{partition}"), *high))
+            .collect();
+        Ok(())
+    }
+
+    /// Find the leaf of each record, which is its key.
+    fn group(&mut self, py: Python<'_>) {
+        for (record, item) in self.records.iter().zip(&mut self.items) {
+            let Some(key) = record.key.as_ref().map(|key| key.as_bytes(py)) else { continue };
+            let place = match self.places.get(key) {
+                Some(place) => *place,
+                None => {
+                    let Ok(name) = std::str::from_utf8(key) else { continue };
+                    let place = self.states.len();
+                    self.states.push(Leaf {
+                        name: name.to_owned(),
+                        is_user: name.starts_with(USER),
+                        is_left_to_python: false,
+                        counters: None,
+                        links: None,
+                        claim: None,
+                        counters_changed: false,
+                        links_changed: false,
+                        claim_changed: false,
+                        is_moved: false,
+                        gives: false,
+                        given: None,
+                        was_unowned: false,
+                        is_resolved: false,
+                        is_touched: false,
+                    });
+                    self.places.insert(key.to_vec(), place);
+                    place
+                }
+            };
+            item.leaf = Some(place);
+        }
+    }
+
+    fn read_one(
+        &self,
+        py: Python<'_>,
+        leaves: &Leaves,
+        place: usize,
+        definitions: &Definitions,
+        undefined: &mut Vec<(String, String)>,
+        names: &mut [Option<Py<PyString>>],
+    ) -> PyResult<Option<What>> {
+        let (record, Some(leaf)) = (&self.records[place], self.items[place].leaf) else { return Ok(None) };
+        let Some(value) = record.value.as_ref().map(|value| value.as_bytes(py)) else { return Ok(None) };
+        let state = &self.states[leaf];
+        Ok(match &record.headers {
+            Headers::Claim if !state.is_user => OneClaim::decode_letter(value).ok().map(What::Claim),
+            // What it gives besides counters is Python's.
+            Headers::Contribution if state.is_user => Contribution::decode(value)
+                .ok()
+                .filter(|letter| letter.given.is_none() && letter.counters.is_some())
+                .map(What::Contribution),
+            Headers::Message(origin) => match interpret(value, origin.timestamp_ms, &leaves.rules, definitions) {
+                Read::Call(call) if call.leaf == state.name => {
+                    let name = names[leaf].get_or_insert_with(|| PyString::new(py, &state.name).unbind());
+                    Message::of(py, leaves, call, name.bind(py))?.map(What::Message)
+                }
+                Read::Undefined(pairs) => {
+                    undefined.extend(pairs);
+                    None
+                }
+                Read::Call(_) | Read::Defer => None,
+            },
+            _ => None,
+        })
+    }
+
+    fn leave_to_python(&mut self, leaf: usize) {
+        self.states[leaf].is_left_to_python = true;
+    }
+
+    fn is_left_to_python(&self, item: &Item) -> bool {
+        item.leaf.is_none_or(|leaf| self.states[leaf].is_left_to_python)
+    }
+
+    /// Places of the records that Python is to decide, of those that it was not given yet.
+    fn give(&mut self) -> Vec<usize> {
+        let given: Vec<usize> = self
+            .items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| !item.is_given && self.is_left_to_python(item))
+            .map(|(place, _)| place)
+            .collect();
+        for place in &given {
+            self.items[*place].is_given = true;
+        }
+        given
+    }
+}
+
+#[pymethods]
+impl Cycle {
+    /// Read the records under these definitions; may be called again under others.
+    fn read(&mut self, py: Python<'_>, definitions: &Bound<'_, PyAny>) -> PyResult<()> {
+        let leaves = self.leaves.clone_ref(py);
+        let leaves = leaves.get();
+        let snapshot = leaves.definitions(definitions)?;
+        let mut undefined = Vec::new();
+        let mut names = (0..self.states.len()).map(|_| None).collect::<Vec<_>>();
+        for place in 0..self.items.len() {
+            let Some(leaf) = self.items[place].leaf.filter(|leaf| !self.states[*leaf].is_left_to_python) else {
+                continue;
+            };
+            let before = undefined.len();
+            match self.read_one(py, leaves, place, &snapshot, &mut undefined, &mut names)? {
+                Some(what) => self.items[place].what = what,
+                // What is not defined yet is read again.
+                None if undefined.len() > before => {}
+                None => self.leave_to_python(leaf),
+            }
+        }
+        undefined.sort();
+        undefined.dedup();
+        self.undefined = undefined;
+        Ok(())
+    }
+
+    /// Places of the records that Python is to decide, as far as that is known by now.
+    #[getter]
+    fn deferred(&mut self) -> Vec<usize> {
+        self.give()
+    }
+
+    /// Leave every leaf to Python: a record was routed under other rules, and is of another leaf than its key.
+    fn leave_all(&mut self) {
+        self.states.iter_mut().for_each(|state| state.is_left_to_python = true);
+    }
+
+    fn is_new(&self, place: usize) -> bool {
+        self.items[place].is_new
+    }
+
+    fn is_counted(&self, place: usize) -> bool {
+        self.items[place].is_counted
+    }
+
+    /// Load the state that is needed: `read` and `find` as `PartitionCycle.decide` takes them.
+    ///
+    /// Returns the places of further records that Python is to decide.
+    fn load(&mut self, py: Python<'_>, read: &Bound<'_, PyAny>, find: &Bound<'_, PyAny>) -> PyResult<Vec<usize>> {
+        for place in 0..self.items.len() {
+            // Under definitions that lack what it needs even now.
+            if let (What::Python, Some(leaf)) = (&self.items[place].what, self.items[place].leaf) {
+                self.leave_to_python(leaf);
+            }
+        }
+        self.load_small(py, read)?;
+        self.leave_contested_to_python();
+        self.load_fields(py, read)?;
+        let mut keys = Vec::new();
+        for item in &self.items {
+            if let (What::Message(message), false) = (&item.what, self.is_left_to_python(item)) {
+                keys.push(PyBytes::new(py, &message.seen_key));
+            }
+        }
+        let found = find.call1((PyList::new(py, keys)?,))?.cast_into::<PyDict>()?;
+        for (key, offset) in &found {
+            self.seen.insert(key.cast::<PyBytes>()?.as_bytes().try_into()?, offset.extract()?);
+        }
+        Ok(self.give())
+    }
+
+    /// Decide what is not left to Python. Adds to `decided` (`Decided`), `batch` and `outgoing`.
+    fn decide(
+        &mut self,
+        py: Python<'_>,
+        decided: &Bound<'_, PyAny>,
+        batch: &Bound<'_, PyAny>,
+        outgoing: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        let leaves = self.leaves.clone_ref(py);
+        let mut sink = Sink::of(py, leaves.get(), decided, batch, outgoing)?;
+        for place in 0..self.items.len() {
+            if !self.is_left_to_python(&self.items[place]) {
+                self.take(place, &mut sink)?;
+            }
+        }
+        self.finish(&mut sink)?;
+        sink.count(decided)
+    }
+}
+
+impl Cycle {
+    fn ours(&self) -> Vec<usize> {
+        (0..self.states.len()).filter(|leaf| !self.states[*leaf].is_left_to_python).collect()
+    }
+
+    fn load_small(&mut self, py: Python<'_>, read: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ours = self.ours();
+        let mut keys = Vec::with_capacity(2 * ours.len());
+        for leaf in &ours {
+            let state = &self.states[*leaf];
+            keys.push(PyBytes::new(py, &state.key(b'c')));
+            keys.push(PyBytes::new(py, &state.key(if state.is_user { b'l' } else { b'k' })));
+        }
+        let found = read.call1((PyList::new(py, &keys)?,))?.cast_into::<PyDict>()?;
+        for (place, leaf) in ours.iter().enumerate() {
+            let (counters, other) = (found.get_item(&keys[2 * place])?, found.get_item(&keys[2 * place + 1])?);
+            if self.states[*leaf].take_in(bytes_of(counters.as_ref()), bytes_of(other.as_ref())).is_err() {
+                self.leave_to_python(*leaf);
+            }
+        }
+        Ok(())
+    }
+
+    /// A leaf that two users claim is Python's.
+    fn leave_contested_to_python(&mut self) {
+        let mut claimants: HashMap<usize, &str> = HashMap::new();
+        let mut contested = Vec::new();
+        for item in &self.items {
+            let (What::Claim(claim), Some(leaf)) = (&item.what, item.leaf) else { continue };
+            let known = self.states[leaf].claim.as_ref().map_or(claim.user.as_str(), |known| &known.user);
+            if *claimants.entry(leaf).or_insert(known) != claim.user {
+                contested.push(leaf);
+            }
+        }
+        for leaf in contested {
+            self.leave_to_python(leaf);
+        }
+    }
+
+    /// Load the fields of anonymous leaves that are claimed, which give them to their owners.
+    fn load_fields(&mut self, py: Python<'_>, read: &Bound<'_, PyAny>) -> PyResult<()> {
+        for item in &self.items {
+            if let (What::Claim(_), Some(leaf)) = (&item.what, item.leaf) {
+                self.states[leaf].gives = true;
+            }
+        }
+        let ours: Vec<usize> = self.ours().into_iter().filter(|leaf| self.states[*leaf].gives).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = ours.iter().map(|leaf| PyBytes::new(py, &self.states[*leaf].key(b'f'))).collect();
+        let found = read.call1((PyList::new(py, &keys)?,))?.cast_into::<PyDict>()?;
+        for (leaf, key) in ours.iter().zip(&keys) {
+            let fields = found.get_item(key)?;
+            match bytes_of(fields.as_ref()).map(given).transpose() {
+                Ok(given) => self.states[*leaf].given = given.flatten(),
+                Err(Malformed) => self.leave_to_python(*leaf),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decide one record: `LeafCycle.take`.
+    fn take(&mut self, place: usize, sink: &mut Sink<'_, '_>) -> PyResult<()> {
+        let (record, item) = (&self.records[place], &mut self.items[place]);
+        let leaf = item.leaf.expect("decided here");
+        let state = &mut self.states[leaf];
+        let is_known = record.offset < self.applied;
+        let makes_rows = record.offset >= self.committed;
+        match &mut item.what {
+            What::Python => unreachable!("left to Python"),
+            What::Contribution(letter) => {
+                if !is_known {
+                    state.receive(letter);
+                }
+                state.is_touched |= makes_rows;
+            }
+            What::Claim(letter) => {
+                if !is_known {
+                    state.take_in_claim(letter);
+                }
+                state.is_resolved |= makes_rows;
+            }
+            What::Message(message) => {
+                let first = self.seen.get(&message.seen_key);
+                if first.is_some_and(|first| *first != record.offset) {
+                    sink.duplicate += i64::from(item.is_new);
+                    return Ok(());
+                }
+                let is_first = state.counters.is_none();
+                let has_moved = state.count(message, is_known);
+                let mut is_refused = false;
+                if let Some(anonymous) = &message.claim {
+                    match state.claiming(anonymous, message.at, &message.message_id, is_known) {
+                        Claiming::Known => {}
+                        Claiming::Refused => is_refused = true,
+                        Claiming::New => {
+                            let Headers::Message(origin) = &record.headers else { unreachable!("a message") };
+                            let claim = OneClaim {
+                                user: state.name.clone(),
+                                at: message.at,
+                                message_id: message.message_id.clone(),
+                                source: origin.text(),
+                            };
+                            sink.send(anonymous, CLAIM, &claim.encode_letter(), origin.timestamp_ms)?;
+                        }
+                    }
+                }
+                if !is_known {
+                    self.seen.insert(message.seen_key, record.offset);
+                    sink.seen.set_item(PyBytes::new(sink.py, &message.seen_key), record.offset)?;
+                    state.is_moved |= !state.is_user;
+                }
+                if makes_rows {
+                    match message.row.take() {
+                        Some(Row::View(row)) => sink.page_views.append(row)?,
+                        Some(Row::Occurrence(row)) => sink.occurrences.append(row)?,
+                        None => {}
+                    }
+                    state.is_touched |= is_known || has_moved;
+                    state.is_resolved |= is_first || is_known;
+                }
+                item.is_counted = item.is_new;
+                if item.is_counted {
+                    sink.applied += 1;
+                    for warning in &message.warnings {
+                        *sink.warnings.entry(warning).or_default() += 1;
+                    }
+                    if is_refused {
+                        *sink.warnings.entry("claim_limit").or_default() += 1;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `LeafCycle.finish`.
+    fn finish(&mut self, sink: &mut Sink<'_, '_>) -> PyResult<()> {
+        let last = self.records.last().ok_or_else(|| PyValueError::new_err("a cycle without records"))?;
+        let (to_offset, last_ms) = (last.offset + 1, last.timestamp_ms);
+        let mut ours = self.ours();
+        for leaf in &ours {
+            let state = &self.states[*leaf];
+            if state.is_resolved {
+                sink.resolve(state)?;
+            }
+            if state.is_touched {
+                if let Some(counters) = state.root_counters() {
+                    sink.counters(&state.name, &counters, to_offset)?;
+                }
+            }
+            sink.put(state)?;
+        }
+        ours.retain(|leaf| self.states[*leaf].is_moved || self.states[*leaf].was_unowned);
+        ours.sort_by(|one, other| self.states[*one].name.cmp(&self.states[*other].name));
+        for leaf in ours {
+            let state = &self.states[leaf];
+            if let (Some(claim), Some(counters)) = (&state.claim, &state.counters) {
+                let letter = Contribution::encode(&state.name, to_offset, Some(counters), state.given.as_deref());
+                sink.send(&claim.user, CONTRIBUTION, &letter, last_ms)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a claim of an anonymous leaf comes to: `domain.ownership.claiming`.
+enum Claiming {
+    Known,
+    New,
+    Refused,
+}
+
+impl Leaf {
+    fn take_in(&mut self, counters: Option<&[u8]>, other: Option<&[u8]>) -> Result<(), Malformed> {
+        self.counters = counters.map(Counters::decode).transpose()?;
+        if self.is_user {
+            self.links = other.map(Links::decode).transpose()?;
+        } else if let Some(data) = other {
+            self.claim = Some(OneClaim::decode(data)?.ok_or(Malformed)?);
+            self.gives = true;
+        }
+        Ok(())
+    }
+
+    /// Count a message, unless it is known: `domain.leaf.apply`. Returns whether the counters have moved.
+    fn count(&mut self, message: &Message, is_known: bool) -> bool {
+        if is_known {
+            return false;
+        }
+        let is_first = self.counters.is_none();
+        let counters =
+            self.counters.get_or_insert(Counters { page_views: 0, first_seen: message.at, last_seen: None });
+        let has_moved = is_first || message.is_page || message.at < counters.first_seen;
+        counters.first_seen = counters.first_seen.min(message.at);
+        if message.is_page {
+            counters.page_views += 1;
+            counters.last_seen = counters.last_seen.max(Some(message.at));
+        }
+        self.counters_changed |= has_moved;
+        has_moved
+    }
+
+    fn claiming(&mut self, anonymous: &str, at: i64, message_id: &str, is_known: bool) -> Claiming {
+        let claimed = self.links.as_mut().map(|links| &mut links.claimed);
+        let sent = claimed.as_ref().and_then(|claimed| claimed.iter().position(|(leaf, ..)| leaf == anonymous));
+        let count = claimed.as_ref().map_or(0, |claimed| claimed.len());
+        match (sent, claimed) {
+            (Some(place), Some(claimed)) => {
+                let (_, sent_at, sent_id) = &mut claimed[place];
+                if (*sent_at, sent_id.as_str()) <= (at, message_id) || is_known {
+                    return Claiming::Known;
+                }
+                (*sent_at, *sent_id) = (at, message_id.to_owned());
+            }
+            _ if count >= ANONYMOUS_LEAVES_MAX => return Claiming::Refused,
+            _ if is_known => return Claiming::Known,
+            _ => {
+                let links = self.links.get_or_insert_default();
+                links.claimed.push((anonymous.to_owned(), at, message_id.to_owned()));
+            }
+        }
+        self.links_changed = true;
+        Claiming::New
+    }
+
+    /// `domain.ownership.claimed`, where one user claims.
+    fn take_in_claim(&mut self, letter: &OneClaim) {
+        if let Some(known) = &self.claim {
+            if (known.at, &known.message_id) <= (letter.at, &letter.message_id) {
+                return;
+            }
+        } else {
+            self.was_unowned = true;
+        }
+        self.claim = Some(letter.clone());
+        self.claim_changed = true;
+    }
+
+    /// `domain.ownership.received`.
+    fn receive(&mut self, letter: &Contribution) {
+        let givers = &mut self.links.get_or_insert_default().givers;
+        let giver = Giver { version: letter.version, counters: letter.counters.clone(), has_fields: false };
+        match givers.iter_mut().find(|(name, _)| *name == letter.giver) {
+            Some((_, held)) if held.version >= letter.version => return,
+            Some((_, held)) => *held = giver,
+            None => givers.push((letter.giver.clone(), giver)),
+        }
+        self.links_changed = true;
+    }
+
+    /// The counters of the profile that the leaf is the root of: `streams.agents.leaf_state.root_counters`.
+    fn root_counters(&self) -> Option<Counters> {
+        if self.claim.is_some() {
+            return None;
+        }
+        let given = self.links.iter().flat_map(|links| &links.givers).filter_map(|(_, giver)| giver.counters.as_ref());
+        self.counters.iter().chain(given).cloned().reduce(|mut sum, each| {
+            sum.add(&each);
+            sum
+        })
+    }
+}
+
+/// What an anonymous leaf gives of its record `LeafFields`, as `GivenFields`; None where it has nothing.
+fn given(data: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+    let mut reader = Reader::record(data, 5)?;
+    let ((fields, has_no_fields), (attributes, has_no_attributes)) = (reader.raw_map()?, reader.raw_map()?);
+    if has_no_fields && has_no_attributes {
+        return Ok(None);
+    }
+    let mut writer = Writer::record(3);
+    writer.raw(fields).raw(attributes);
+    Ok(Some(writer.0))
+}
+
+impl Message {
+    fn of<'py>(py: Python<'py>, leaves: &Leaves, call: Call<'_>, leaf: &Bound<'py, PyString>) -> PyResult<Option<Self>> {
+        let (mut warnings, at, message_id) = (call.warnings, call.at, call.message_id);
+        let mut is_page = false;
+        let row = match call.content {
+            Content::View(view) => {
+                is_page = view.kind == "page";
+                let row = PyTuple::new(
+                    py,
+                    [
+                        text(py, &message_id),
+                        leaf.clone().into_any(),
+                        pyo3::types::PyString::intern(py, view.kind).into_any(),
+                        at.into_pyobject(py)?.into_any(),
+                        maybe_text(py, view.url.as_deref()),
+                        maybe_text(py, view.path.as_deref()),
+                        maybe_text(py, view.title.as_deref()),
+                        maybe_text(py, view.referrer.as_deref()),
+                        maybe_text(py, view.name.as_deref()),
+                        text(py, &view.properties),
+                    ],
+                )?;
+                Row::View(leaves.named(py, &leaves.rows.page_view, row)?.unbind())
+            }
+            Content::Track(track) => {
+                warnings.extend(track.ignored);
+                let row = PyTuple::new(
+                    py,
+                    [
+                        text(py, &message_id),
+                        leaf.clone().into_any(),
+                        text(py, &track.event),
+                        at.into_pyobject(py)?.into_any(),
+                        text(py, &track.properties),
+                        maybe_text(py, track.sent_properties.as_deref()),
+                    ],
+                )?;
+                Row::Occurrence(leaves.named(py, &leaves.rows.occurrence, row)?.unbind())
+            }
+            Content::Identify(_) => return Ok(None),
+        };
+        let mut seen = Vec::with_capacity(call.leaf.len() + 1 + message_id.len());
+        seen.extend_from_slice(call.leaf.as_bytes());
+        seen.push(0);
+        seen.extend_from_slice(message_id.as_bytes());
+        Ok(Some(Self {
+            seen_key: xxh3_128(&seen).to_be_bytes(),
+            message_id: message_id.into_owned(),
+            at,
+            is_page,
+            claim: call.claim,
+            warnings,
+            row: Some(row),
+        }))
+    }
+}
+
+fn text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyAny> {
+    PyString::new(py, text).into_any()
+}
+
+fn maybe_text<'py>(py: Python<'py>, of: Option<&str>) -> Bound<'py, PyAny> {
+    of.map_or_else(|| py.None().into_bound(py), |of| text(py, of))
+}
+
+fn bytes_of<'a>(found: Option<&'a Bound<'_, PyAny>>) -> Option<&'a [u8]> {
+    found?.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
+}
+
+/// Where decisions go: `Decided`, `Batch` and what is sent.
+struct Sink<'a, 'py> {
+    py: Python<'py>,
+    leaves: &'a Leaves,
+    records: Bound<'py, PyDict>,
+    seen: Bound<'py, PyDict>,
+    page_views: Bound<'py, PyList>,
+    occurrences: Bound<'py, PyList>,
+    counters: Bound<'py, PyList>,
+    identities: Bound<'py, PyList>,
+    identities_gone: Bound<'py, PyList>,
+    profiles_gone: Bound<'py, PyList>,
+    outgoing: Bound<'py, PyList>,
+    applied: i64,
+    duplicate: i64,
+    warnings: HashMap<Warning, i64>,
+}
+
+impl<'a, 'py> Sink<'a, 'py> {
+    fn of(
+        py: Python<'py>,
+        leaves: &'a Leaves,
+        decided: &Bound<'py, PyAny>,
+        batch: &Bound<'py, PyAny>,
+        outgoing: &Bound<'py, PyList>,
+    ) -> PyResult<Self> {
+        let dict = |name| -> PyResult<_> { Ok(decided.getattr(name)?.cast_into::<PyDict>()?) };
+        let list = |name| -> PyResult<_> { Ok(batch.getattr(name)?.cast_into::<PyList>()?) };
+        Ok(Self {
+            py,
+            leaves,
+            records: dict("records")?,
+            seen: dict("seen")?,
+            page_views: list("page_views")?,
+            occurrences: list("occurrences")?,
+            counters: list("counters")?,
+            identities: list("identities")?,
+            identities_gone: list("identities_gone")?,
+            profiles_gone: list("profiles_gone")?,
+            outgoing: outgoing.clone(),
+            applied: 0,
+            duplicate: 0,
+            warnings: HashMap::new(),
+        })
+    }
+
+    fn send(&self, to: &str, kind: &[u8], letter: &[u8], timestamp_ms: i64) -> PyResult<()> {
+        let (py, leaves) = (self.py, self.leaves);
+        let header = (KIND_HEADER, PyBytes::new(py, kind)).into_pyobject(py)?;
+        let row = (
+            leaves.leaves_topic.bind(py),
+            xxh3_64(to.as_bytes()) % leaves.leaves_partitions,
+            PyBytes::new(py, to.as_bytes()),
+            PyBytes::new(py, letter),
+            timestamp_ms,
+            PyList::new(py, [header])?,
+        );
+        self.outgoing.append(leaves.named(py, &leaves.rows.outgoing, row.into_pyobject(py)?)?)
+    }
+
+    fn counters(&self, leaf: &str, counters: &Counters, to_offset: i64) -> PyResult<()> {
+        let row = (leaf, counters.page_views, counters.first_seen, counters.last_seen).into_pyobject(self.py)?;
+        self.counters.append((self.leaves.named(self.py, &self.leaves.rows.counters, row)?, to_offset))
+    }
+
+    /// `LeafCycle._resolve`.
+    fn resolve(&self, state: &Leaf) -> PyResult<()> {
+        let owner = state.claim.as_ref().map(|claim| claim.user.as_str());
+        let has_facts = state.counters.is_some();
+        if has_facts || owner.is_some() {
+            let row = (state.name.as_str(), owner.unwrap_or(&state.name)).into_pyobject(self.py)?;
+            self.identities.append(self.leaves.named(self.py, &self.leaves.rows.identity, row)?)?;
+        } else {
+            self.identities_gone.append(&state.name)?;
+        }
+        if has_facts && owner.is_some() {
+            self.profiles_gone.append(&state.name)?;
+        }
+        Ok(())
+    }
+
+    /// Put what has changed of a leaf's state.
+    fn put(&self, state: &Leaf) -> PyResult<()> {
+        let put = |prefix: u8, record: Option<Vec<u8>>| -> PyResult<()> {
+            let Some(record) = record else { return Ok(()) };
+            self.records.set_item(PyBytes::new(self.py, &state.key(prefix)), PyBytes::new(self.py, &record))
+        };
+        put(b'c', state.counters.as_ref().filter(|_| state.counters_changed).map(Counters::encode))?;
+        put(b'l', state.links.as_ref().filter(|_| state.links_changed).map(Links::encode))?;
+        put(b'k', state.claim.as_ref().filter(|_| state.claim_changed).map(OneClaim::encode))
+    }
+
+    fn count(self, decided: &Bound<'py, PyAny>) -> PyResult<()> {
+        let counts = decided.getattr("counts")?;
+        counts.setattr("applied", counts.getattr("applied")?.extract::<i64>()? + self.applied)?;
+        counts.setattr("duplicate", counts.getattr("duplicate")?.extract::<i64>()? + self.duplicate)?;
+        let warnings = counts.getattr("warnings")?;
+        for (kind, count) in self.warnings {
+            warnings.set_item(kind, warnings.get_item(kind)?.extract::<i64>()? + count)?;
+        }
+        Ok(())
+    }
+}

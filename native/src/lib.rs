@@ -2,9 +2,21 @@
 //! both to it; what is rare or odd is left to Python.
 
 mod call;
+mod conversion;
+mod decoding;
 mod definitions;
+mod identify;
 mod interpret;
+mod names;
+mod reader;
 mod rules;
+mod timing;
+mod tracks;
+mod user_agent;
+mod views;
 
 #[pyo3::pymodule]
-mod tidemark_native {}
+mod tidemark_native {
+    #[pymodule_export]
+    use crate::reader::Reader;
+}

@@ -2,10 +2,22 @@
 
 use std::borrow::Cow;
 
-use jiter::JsonValue;
-
 /// What was odd about a message: the member of `contracts.outcomes.WarningKind`, by its value.
 pub type Warning = &'static str;
+
+pub const BLOCKED_USER_ID: Warning = "blocked_user_id";
+pub const BLOCKED_ANONYMOUS_ID: Warning = "blocked_anonymous_id";
+pub const INVALID_USER_ID: Warning = "invalid_user_id";
+pub const INVALID_ANONYMOUS_ID: Warning = "invalid_anonymous_id";
+pub const UNREADABLE_TIME: Warning = "unreadable_time";
+pub const FUTURE_TIME: Warning = "future_time";
+pub const WRONG_SHAPE: Warning = "wrong_shape";
+pub const IGNORED_FIELD: Warning = "ignored_field";
+pub const IGNORED_PROPERTY: Warning = "ignored_property";
+
+/// Why nothing is said of a message here: it is one for the Python twin.
+#[derive(Debug)]
+pub struct Deferred;
 
 /// A raw value in the form that state keeps: `contracts.records.Kept`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +74,17 @@ pub enum Content<'a> {
     Identify(Identify<'a>),
 }
 
+impl Content<'_> {
+    /// Segment's type of the call.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Content::View(view) => view.kind,
+            Content::Track(_) => "track",
+            Content::Identify(_) => "identify",
+        }
+    }
+}
+
 /// `domain.calls.Call`.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -84,9 +107,4 @@ pub enum Read<'a> {
     Undefined(Vec<(String, String)>),
     /// A message that the Python twin is to read: refused ones, odd ones, kinds that are rare.
     Defer,
-}
-
-/// The last value of a key, as a dict has it: jiter keeps repeated keys.
-pub fn get<'v, 'a>(object: &'v [(Cow<'a, str>, JsonValue<'a>)], key: &str) -> Option<&'v JsonValue<'a>> {
-    object.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
 }

@@ -4,7 +4,8 @@
 //! A leaf with a record of another kind, or with state that is rare (contested, unclaimed), is left to Python with all
 //! of its records: nothing that is decided of one leaf depends on another.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -16,6 +17,7 @@ use crate::definitions::Definitions;
 use crate::interpret::interpret;
 use crate::rules::Rules;
 use crate::state::{Contribution, Counters, Giver, Links, Malformed, OneClaim, Reader, Writer};
+use crate::user_agent::UserAgents;
 
 const USER: &str = "user:";
 /// Anonymous leaves that one user leaf claims at most: `domain.ownership.ANONYMOUS_LEAVES_MAX`.
@@ -33,7 +35,8 @@ pub struct Leaves {
     leaves_topic: Py<PyString>,
     leaves_partitions: u64,
     rows: Rows,
-    definitions: std::sync::Mutex<Option<(Py<PyAny>, std::sync::Arc<Definitions>)>>,
+    definitions: Mutex<Option<(Py<PyAny>, Arc<Definitions>)>>,
+    agents: Mutex<UserAgents>,
 }
 
 /// The named tuples that rows and records are handed over in.
@@ -57,12 +60,12 @@ impl Leaves {
         leaves_topic: Py<PyString>,
         leaves_partitions: u64,
         rows: &Bound<'_, PyTuple>,
-        _read_user_agent: Py<PyAny>,
+        read_user_agent: Py<PyAny>,
     ) -> PyResult<Self> {
         let blocked_ids = blocked_ids.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
         let row = |place| -> PyResult<Py<PyAny>> { Ok(rows.get_item(place)?.unbind()) };
         Ok(Self {
-            rules: Rules { blocked_ids, max_message_bytes, future_tolerance_us },
+            rules: Rules::new(blocked_ids, max_message_bytes, future_tolerance_us),
             leaves_topic,
             leaves_partitions,
             rows: Rows {
@@ -73,7 +76,8 @@ impl Leaves {
                 outgoing: row(5)?,
                 new: rows.py().get_type::<PyTuple>().getattr("__new__")?.unbind(),
             },
-            definitions: std::sync::Mutex::new(None),
+            definitions: Mutex::new(None),
+            agents: Mutex::new(UserAgents::new(read_user_agent)),
         })
     }
 
@@ -96,7 +100,7 @@ impl Leaves {
             states: Vec::new(),
             places: HashMap::new(),
             seen: HashMap::new(),
-            grown: HashMap::new(),
+            grown: BTreeMap::new(),
             undefined: Vec::new(),
         };
         cycle.find_new(highs)?;
@@ -106,14 +110,14 @@ impl Leaves {
 }
 
 impl Leaves {
-    fn definitions(&self, definitions: &Bound<'_, PyAny>) -> PyResult<std::sync::Arc<Definitions>> {
+    fn definitions(&self, definitions: &Bound<'_, PyAny>) -> PyResult<Arc<Definitions>> {
         let mut kept = self.definitions.lock().expect("no panic while it is held");
         if let Some((of, snapshot)) = kept.as_ref() {
             if of.bind(definitions.py()).is(definitions) {
                 return Ok(snapshot.clone());
             }
         }
-        let snapshot = std::sync::Arc::new(Definitions::of(definitions)?);
+        let snapshot = Arc::new(Definitions::of(definitions)?);
         *kept = Some((definitions.clone().unbind(), snapshot.clone()));
         Ok(snapshot)
     }
@@ -222,6 +226,17 @@ enum What {
     Contribution(Contribution),
 }
 
+/// What reading a record came to.
+enum Found {
+    Ordinary(What),
+    /// To be read again under definitions that have these.
+    Undefined(Vec<(String, String)>),
+    /// Python is to decide its leaf.
+    Odd,
+    /// It was routed under other rules, and is of another leaf than its key.
+    Elsewhere,
+}
+
 /// What is kept of a call between reading and deciding.
 struct Message {
     message_id: String,
@@ -284,7 +299,7 @@ pub struct Cycle {
     seen: HashMap<[u8; 16], i64>,
     /// By source partition, `topic/partition`.
     #[pyo3(get)]
-    grown: HashMap<String, i64>,
+    grown: BTreeMap<String, i64>,
     /// `(scope, name)` pairs that nothing defined when the records were read.
     #[pyo3(get)]
     undefined: Vec<(String, String)>,
@@ -369,32 +384,35 @@ impl Cycle {
         leaves: &Leaves,
         place: usize,
         definitions: &Definitions,
-        undefined: &mut Vec<(String, String)>,
-        names: &mut [Option<Py<PyString>>],
-    ) -> PyResult<Option<What>> {
-        let (record, Some(leaf)) = (&self.records[place], self.items[place].leaf) else { return Ok(None) };
-        let Some(value) = record.value.as_ref().map(|value| value.as_bytes(py)) else { return Ok(None) };
+        name: &mut Option<Py<PyString>>,
+    ) -> PyResult<Found> {
+        let (record, Some(leaf)) = (&self.records[place], self.items[place].leaf) else {
+            return Ok(Found::Odd);
+        };
+        let Some(value) = record.value.as_ref().map(|value| value.as_bytes(py)) else { return Ok(Found::Odd) };
         let state = &self.states[leaf];
-        Ok(match &record.headers {
+        let what = match &record.headers {
             Headers::Claim if !state.is_user => OneClaim::decode_letter(value).ok().map(What::Claim),
             // What it gives besides counters is Python's.
             Headers::Contribution if state.is_user => Contribution::decode(value)
                 .ok()
                 .filter(|letter| letter.given.is_none() && letter.counters.is_some())
                 .map(What::Contribution),
-            Headers::Message(origin) => match interpret(value, origin.timestamp_ms, &leaves.rules, definitions) {
-                Read::Call(call) if call.leaf == state.name => {
-                    let name = names[leaf].get_or_insert_with(|| PyString::new(py, &state.name).unbind());
-                    Message::of(py, leaves, call, name.bind(py))?.map(What::Message)
+            Headers::Message(origin) => {
+                let mut agents = leaves.agents.lock().expect("no panic while it is held");
+                match interpret(value, origin.timestamp_ms, &leaves.rules, definitions, &mut agents) {
+                    Read::Call(call) if call.leaf != state.name => return Ok(Found::Elsewhere),
+                    Read::Call(call) => {
+                        let name = name.get_or_insert_with(|| PyString::new(py, &state.name).unbind());
+                        Message::of(py, leaves, call, name.bind(py))?.map(What::Message)
+                    }
+                    Read::Undefined(pairs) => return Ok(Found::Undefined(pairs)),
+                    Read::Defer => None,
                 }
-                Read::Undefined(pairs) => {
-                    undefined.extend(pairs);
-                    None
-                }
-                Read::Call(_) | Read::Defer => None,
-            },
+            }
             _ => None,
-        })
+        };
+        Ok(what.map_or(Found::Odd, Found::Ordinary))
     }
 
     fn leave_to_python(&mut self, leaf: usize) {
@@ -434,12 +452,11 @@ impl Cycle {
             let Some(leaf) = self.items[place].leaf.filter(|leaf| !self.states[*leaf].is_left_to_python) else {
                 continue;
             };
-            let before = undefined.len();
-            match self.read_one(py, leaves, place, &snapshot, &mut undefined, &mut names)? {
-                Some(what) => self.items[place].what = what,
-                // What is not defined yet is read again.
-                None if undefined.len() > before => {}
-                None => self.leave_to_python(leaf),
+            match self.read_one(py, leaves, place, &snapshot, &mut names[leaf])? {
+                Found::Ordinary(what) => self.items[place].what = what,
+                Found::Undefined(pairs) => undefined.extend(pairs),
+                Found::Odd => self.leave_to_python(leaf),
+                Found::Elsewhere => self.leave_all(),
             }
         }
         undefined.sort();
@@ -874,7 +891,7 @@ struct Sink<'a, 'py> {
     outgoing: Bound<'py, PyList>,
     applied: i64,
     duplicate: i64,
-    warnings: HashMap<Warning, i64>,
+    warnings: BTreeMap<Warning, i64>,
 }
 
 impl<'a, 'py> Sink<'a, 'py> {
@@ -901,7 +918,7 @@ impl<'a, 'py> Sink<'a, 'py> {
             outgoing: outgoing.clone(),
             applied: 0,
             duplicate: 0,
-            warnings: HashMap::new(),
+            warnings: BTreeMap::new(),
         })
     }
 

@@ -23,23 +23,42 @@ pub struct Definition {
 }
 
 #[derive(Default)]
+pub struct Event {
+    /// Properties can be defined before their event is.
+    pub is_defined: bool,
+    pub properties: HashMap<String, Definition>,
+}
+
+#[derive(Default)]
 pub struct Definitions {
     pub user: HashMap<String, Definition>,
-    /// Defined events, with their properties.
-    pub events: HashMap<String, HashMap<String, Definition>>,
+    pub events: HashMap<String, Event>,
 }
 
 impl Definitions {
     /// Take a snapshot of `contracts.definitions.Definitions`.
     pub fn of(definitions: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let user = scope(&definitions.call_method1("scope", ("user",))?)?;
-        let mut events = HashMap::new();
-        for event in definitions.getattr("events")?.try_iter()? {
-            let event: String = event?.extract()?;
-            let properties = scope(&definitions.call_method1("scope", (format!("event:{event}"),))?)?;
-            events.insert(event, properties);
+        let mut taken = Self::default();
+        for item in definitions
+            .getattr("_scopes")?
+            .call_method0("items")?
+            .try_iter()?
+        {
+            let (name, defined): (String, Bound<'_, PyAny>) = item?.extract()?;
+            if name == "user" {
+                taken.user = scope(&defined)?;
+            } else if let Some(event) = name.strip_prefix("event:") {
+                taken.events.entry(event.to_owned()).or_default().properties = scope(&defined)?;
+            }
         }
-        Ok(Self { user, events })
+        for event in definitions.getattr("events")?.try_iter()? {
+            taken
+                .events
+                .entry(event?.extract()?)
+                .or_default()
+                .is_defined = true;
+        }
+        Ok(taken)
     }
 }
 
@@ -55,9 +74,17 @@ fn scope(definitions: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Definition>
             "datetime" => Type::Datetime,
             "fixed_choice" => Type::FixedChoice,
             "multiple_choice" => Type::MultipleChoice,
-            other => return Err(pyo3::exceptions::PyValueError::new_err(format!("no attribute type: {other:?}"))),
+            other => {
+                return Err(pyo3::exceptions::PyValueError::new_err(format!(
+                    "no attribute type: {other:?}"
+                )))
+            }
         };
-        let choices = definition.getattr("choices")?.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
+        let choices = definition
+            .getattr("choices")?
+            .try_iter()?
+            .map(|each| each?.extract())
+            .collect::<PyResult<_>>()?;
         found.insert(name, Definition { kind, choices });
     }
     Ok(found)

@@ -3,13 +3,24 @@
 
 mod call;
 mod cycle;
+mod conversion;
+mod decoding;
 mod definitions;
+mod identify;
 mod interpret;
+mod names;
+mod reader;
 mod rules;
 mod state;
+mod timing;
+mod tracks;
+mod user_agent;
+mod views;
 
 #[pyo3::pymodule]
 mod tidemark_native {
     #[pymodule_export]
     use crate::cycle::{Cycle, Leaves};
+    #[pymodule_export]
+    use crate::reader::Reader;
 }

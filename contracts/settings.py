@@ -14,6 +14,7 @@ from contracts.errors import SettingError
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+Native = Literal["auto", "on", "off"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 SECRETS = frozenset({"sasl_password", "ssl_key_password", "dsn"})
@@ -123,6 +124,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that was killed is missed after so long, in seconds, and its partitions go to others."""
     cycle_records_max: int = 4000
     """Records that one cycle takes at most."""
+    native: Native = "auto"
+    """The compiled hot path: used where it is installed (`auto`), insisted on (`on`), or left alone (`off`)."""
     http_host: str = "127.0.0.1"
     """Address of this machine at which a worker answers `/metrics` and `/health`, to everybody who reaches it."""
     http_port: int = 0
@@ -146,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name, choices in (
             ("security_protocol", ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")),
             ("sasl_mechanism", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")),
+            ("native", ("auto", "on", "off")),
             ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
         ):
             value = getattr(self, name)

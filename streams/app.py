@@ -30,6 +30,7 @@ from streams.engine.restorer import EngineTable, EngineTableManager
 from streams.engine.stage import Handler, Plan, Stage
 from streams.gauges import Gauges
 from streams.health import problems
+from streams.native import native
 from streams.repetitions import hold_back_repetitions
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class WorkerApp(EngineApp):
 
     endpoint: Endpoint
     metrics: Metrics
+    hot_path: str
+    """Which twin works: for the log."""
 
     async def on_first_start(self) -> None:
         """Listen first."""
@@ -78,6 +81,7 @@ class WorkerApp(EngineApp):
             self.engine.fail(error)
         else:
             log.info("metrics and health: http://%s:%d", found.host, found.port)
+            log.info("hot path: %s", self.hot_path)
             self.metrics.restarts.inc(found.starts - 1)
         await super().on_first_start()
 
@@ -147,6 +151,7 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
         },
     )
     app.metrics = context.metrics
+    app.hot_path = "pure Python" if native(settings) is None else "compiled"
     registry = context.metrics.registry
     registry.register(Gauges(engine, context))
     context.metrics.info.labels(worker, settings.app_version, importlib.metadata.version("tidemark")).set(1)

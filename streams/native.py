@@ -1,40 +1,37 @@
-"""The compiled hot path (`native/`), where it is built: it does what the Python beside it does, in less time.
-
-`TIDEMARK_NATIVE=0` in the environment leaves it out, `TIDEMARK_NATIVE=1` insists on it.
-"""
+"""The compiled hot path (`native/`), where it is installed: it does what the Python beside it does, in less time."""
 
 from __future__ import annotations
 
 import importlib
-import os
-from typing import TYPE_CHECKING, Final
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
 
 from contracts.errors import SettingError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from contracts.settings import Settings
 
-VARIABLE: Final = "TIDEMARK_NATIVE"
+NAME: Final = "tidemark_native"
 
 
-def _load() -> ModuleType | None:
-    wish = os.environ.get(VARIABLE, "")
-    if wish not in {"", "0", "1"}:
-        raise SettingError(VARIABLE, f"expected 0 or 1, or nothing; came {wish[:100]!r}", "the environment")
-    if wish == "0":
+def is_installed() -> bool:
+    """Whether the compiled hot path is there."""
+    return importlib.util.find_spec(NAME) is not None
+
+
+def native(settings: Settings) -> Any:  # noqa: ANN401  the module may not be there, nor its types
+    """The module `tidemark_native`, or None where Python is to do its work.
+
+    Raises SettingError where the settings insist on it, and it is not there.
+    """
+    if settings.native == "off":
         return None
-    try:
-        return importlib.import_module("tidemark_native")
-    except ModuleNotFoundError as error:
-        if wish == "1":
-            raise SettingError(
-                VARIABLE,
-                "1 asks for the compiled hot path, which is not installed: run `pip install ./native` with a Rust "
-                "toolchain at hand, or leave the variable out",
-                "the environment",
-            ) from error
-        return None
-
-
-NATIVE: Final = _load()
-"""The module `tidemark_native`, or None where Python does its work."""
+    if is_installed():
+        return importlib.import_module(NAME)
+    if settings.native == "on":
+        raise SettingError(
+            "native",
+            "'on' asks for the compiled hot path, which is not installed. Run `pip install ./native` with a Rust "
+            "toolchain at hand, or let it be 'auto'",
+        )
+    return None

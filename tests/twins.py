@@ -1,13 +1,14 @@
 """The compiled hot path and the Python beside it: tests of decisions run with each."""
 
+import msgspec
 import pytest
 
 from contracts.settings import Settings
 from streams.agents.leaf_partition import hot_path
-from streams.native import NATIVE
+from streams.native import is_installed
 from tests.messages import RULES
 
-needs_native = pytest.mark.skipif(NATIVE is None, reason="the compiled hot path is not built here")
+needs_native = pytest.mark.skipif(not is_installed(), reason="the compiled hot path is not built here")
 
 TWINS = [pytest.param(False, id="python"), pytest.param(True, id="native", marks=needs_native)]
 """Whether to decide with the compiled hot path."""
@@ -15,7 +16,8 @@ TWINS = [pytest.param(False, id="python"), pytest.param(True, id="native", marks
 
 def hot(*, is_native, settings=None, rules=RULES):
     """What `PartitionCycle` takes."""
-    return hot_path(settings or Settings(), rules) if is_native else None
+    native = "on" if is_native else "off"
+    return hot_path(msgspec.structs.replace(settings or Settings(), native=native), rules)
 
 
 def finished(steps):

@@ -18,7 +18,7 @@ from streams.agents.leaf_cycle import Counts, LeafCycle
 from streams.agents.leaf_items import Item, mark_new, read_item
 from streams.agents.leaf_state import load
 from streams.engine.producer import Outgoing
-from streams.native import NATIVE
+from streams.native import native
 from tables import leaves
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ class Decided:
 
 def hot_path(settings: Settings, rules: Rules) -> Any:  # noqa: ANN401  the module may not be there, nor its types
     """The compiled hot path under these settings (`tidemark_native.Leaves`), or None where it is not built."""
-    if NATIVE is None:
+    compiled = native(settings)
+    if compiled is None:
         return None
-    return NATIVE.Leaves(
+    return compiled.Leaves(
         rules.blocked_ids,
         rules.max_message_bytes,
         rules.future_tolerance_us,

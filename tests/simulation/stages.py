@@ -14,7 +14,7 @@ from contracts import records as state
 from domain.company import apply_company, company_row
 from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_partition import PartitionCycle
-from streams.native import NATIVE
+from streams.native import is_installed
 from tables.companies import company_key
 from tables.positions import APPLIED, encode_position
 from tests.messages import RULES
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
 """(a) to (d) of a commit."""
 
-NATIVE_SHARE: float = 0.0 if NATIVE is None else 0.5
+NATIVE_SHARE: float = 0.5 if is_installed() else 0.0
 """Of workers that decide with the compiled hot path."""
 
 CYCLES_MAX: Final = 2

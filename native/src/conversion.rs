@@ -295,28 +295,39 @@ pub fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Append `repr` of a float. Rust's own form differs in that of the exponent alone: Python writes two digits at least.
+/// Append `repr` of a float: shortest digits, ties to even, with an exponent below 1e-4 and from 1e16 on.
 pub fn write_float(number: f64, out: &mut String) {
-    let begin = out.len();
-    let _ = write!(out, "{number:?}");
-    let Some(place) = out[begin..].find('e').map(|place| begin + place + 1) else {
+    let magnitude = number.abs();
+    if number == 0.0 || (1e-4..1e16).contains(&magnitude) {
+        out.push_str(ryu::Buffer::new().format_finite(number));
         return;
-    };
-    let exponent = out.split_off(place);
-    let (sign, digits) = exponent
-        .strip_prefix('-')
-        .map_or(('+', exponent.as_str()), |digits| ('-', digits));
-    let _ = write!(out, "{sign}{digits:0>2}");
+    }
+    let (digits, exponent) = shortest(magnitude);
+    let digits = digits.to_string();
+    let (first, further) = digits.split_at(1);
+    let point = if further.is_empty() { "" } else { "." };
+    let sign = if number < 0.0 { "-" } else { "" };
+    let exponent = exponent + further.len() as i32;
+    let exponent_sign = if exponent < 0 { '-' } else { '+' };
+    let _ = write!(
+        out,
+        "{sign}{first}{point}{further}e{exponent_sign}{:02}",
+        exponent.abs()
+    );
 }
 
 /// The shortest decimal digits that stand for a float that is not negative, and the power of ten that they count.
 pub fn shortest(number: f64) -> (i64, i32) {
-    let text = format!("{number:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let fraction = mantissa.len().saturating_sub(2) as i32;
-    let digits = mantissa
+    let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(number);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = whole
         .bytes()
-        .filter(u8::is_ascii_digit)
+        .chain(fraction.bytes())
         .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
-    (digits, exponent.parse::<i32>().unwrap_or(0) - fraction)
+    (
+        digits,
+        exponent.parse::<i32>().unwrap_or(0) - fraction.len() as i32,
+    )
 }

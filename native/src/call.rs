@@ -31,6 +31,19 @@ pub enum Kept<'a> {
     Json(Cow<'a, str>),
 }
 
+impl Kept<'_> {
+    pub fn into_owned(self) -> Kept<'static> {
+        match self {
+            Self::Null => Kept::Null,
+            Self::Bool(value) => Kept::Bool(value),
+            Self::Int(number) => Kept::Int(number),
+            Self::Float(number) => Kept::Float(number),
+            Self::Text(text) => Kept::Text(text.into_owned().into()),
+            Self::Json(json) => Kept::Json(json.into_owned().into()),
+        }
+    }
+}
+
 /// `domain.identify.Identify`, without membership.
 #[derive(Debug, Default)]
 pub struct Identify<'a> {

@@ -4,24 +4,49 @@
 //! A leaf with a record of another kind, or with state that is rare (contested, unclaimed), is left to Python with all
 //! of its records: nothing that is decided of one leaf depends on another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use xxhash_rust::xxh3::{xxh3_128, xxh3_64};
 
-use crate::call::{Call, Content, Read, Warning};
+use crate::call::{Call, Content, Deferred, Kept, Read, Warning};
 use crate::definitions::Definitions;
 use crate::interpret::interpret;
 use crate::rules::Rules;
-use crate::state::{Contribution, Counters, Giver, Links, Malformed, OneClaim, Reader, Writer};
+use crate::slots::{check_value, is_unconvertible, Defined, JsonText, Said, Slots};
+use crate::state::{decode_given, Contribution, Counters, Fields, Giver, Links, Malformed, OneClaim};
 use crate::user_agent::UserAgents;
 
 const USER: &str = "user:";
 /// Anonymous leaves that one user leaf claims at most: `domain.ownership.ANONYMOUS_LEAVES_MAX`.
 const ANONYMOUS_LEAVES_MAX: usize = 1_000;
+
+/// `contracts.rows.PROFILE_FIELDS`.
+const PROFILE_FIELDS: [&str; 19] = [
+    "email",
+    "first_name",
+    "last_name",
+    "phone",
+    "gender",
+    "country",
+    "region",
+    "city",
+    "user_agent",
+    "os",
+    "device_name",
+    "device_type",
+    "language",
+    "resolution",
+    "ip_address",
+    "browser_family",
+    "browser_version",
+    "timezone",
+    "current_url",
+];
 
 const ORIGIN_HEADER: &str = "tidemark-origin";
 const KIND_HEADER: &str = "tidemark-kind";
@@ -37,6 +62,7 @@ pub struct Leaves {
     rows: Rows,
     definitions: Mutex<Option<(Py<PyAny>, Arc<Definitions>)>>,
     agents: Mutex<UserAgents>,
+    json_text: Py<PyAny>,
 }
 
 /// The named tuples that rows and records are handed over in.
@@ -44,6 +70,7 @@ struct Rows {
     page_view: Py<PyAny>,
     occurrence: Py<PyAny>,
     counters: Py<PyAny>,
+    profile: Py<PyAny>,
     identity: Py<PyAny>,
     outgoing: Py<PyAny>,
     new: Py<PyAny>,
@@ -61,6 +88,7 @@ impl Leaves {
         leaves_partitions: u64,
         rows: &Bound<'_, PyTuple>,
         read_user_agent: Py<PyAny>,
+        json_text: Py<PyAny>,
     ) -> PyResult<Self> {
         let blocked_ids = blocked_ids.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
         let row = |place| -> PyResult<Py<PyAny>> { Ok(rows.get_item(place)?.unbind()) };
@@ -72,11 +100,13 @@ impl Leaves {
                 page_view: row(0)?,
                 occurrence: row(1)?,
                 counters: row(2)?,
+                profile: row(3)?,
                 identity: row(4)?,
                 outgoing: row(5)?,
                 new: rows.py().get_type::<PyTuple>().getattr("__new__")?.unbind(),
             },
             definitions: Mutex::new(None),
+            json_text,
             agents: Mutex::new(UserAgents::new(read_user_agent)),
         })
     }
@@ -99,6 +129,7 @@ impl Leaves {
             items: Vec::new(),
             states: Vec::new(),
             places: HashMap::new(),
+            definitions: Arc::default(),
             seen: HashMap::new(),
             grown: BTreeMap::new(),
             undefined: Vec::new(),
@@ -245,12 +276,13 @@ struct Message {
     is_page: bool,
     claim: Option<String>,
     warnings: Vec<Warning>,
-    row: Option<Row>,
+    content: MessageContent,
 }
 
-enum Row {
+enum MessageContent {
     View(Py<PyAny>),
     Occurrence(Py<PyAny>),
+    Identify { fields: Vec<(&'static str, Kept<'static>)>, attributes: Vec<(String, Kept<'static>)> },
 }
 
 /// A leaf's state, and what a cycle does to it.
@@ -264,16 +296,22 @@ struct Leaf {
     counters_changed: bool,
     links_changed: bool,
     claim_changed: bool,
-    /// Whether it gives its fields to an owner.
-    gives: bool,
-    /// These fields, encoded as `GivenFields`.
-    given: Option<Vec<u8>>,
+    fields: Option<Fields>,
+    /// What anonymous leaves have given, as `GivenFields`, by giver.
+    given: BTreeMap<String, Vec<u8>>,
+    /// Givers whose gift has changed.
+    given_changed: BTreeSet<String>,
+    fields_changed: bool,
+    /// Whether the large records are needed.
+    needs_fields: bool,
     /// Whether an anonymous leaf's facts have changed.
     is_moved: bool,
     /// Whether it was nobody's before this cycle, and is claimed now.
     was_unowned: bool,
     is_resolved: bool,
     is_touched: bool,
+    /// Whether more than the counters of its profile's row may have changed.
+    is_touched_whole: bool,
 }
 
 impl Leaf {
@@ -281,6 +319,13 @@ impl Leaf {
         let mut key = Vec::with_capacity(1 + self.name.len());
         key.push(prefix);
         key.extend_from_slice(self.name.as_bytes());
+        key
+    }
+
+    fn given_key(&self, giver: &str) -> Vec<u8> {
+        let mut key = self.key(b'g');
+        key.push(0);
+        key.extend_from_slice(giver.as_bytes());
         key
     }
 }
@@ -295,6 +340,8 @@ pub struct Cycle {
     items: Vec<Item>,
     states: Vec<Leaf>,
     places: HashMap<Vec<u8>, usize>,
+    /// Those that the records were read under.
+    definitions: Arc<Definitions>,
     /// Offsets of first applications.
     seen: HashMap<[u8; 16], i64>,
     /// By source partition, `topic/partition`.
@@ -364,11 +411,15 @@ impl Cycle {
                         links_changed: false,
                         claim_changed: false,
                         is_moved: false,
-                        gives: false,
-                        given: None,
+                        fields: None,
+                        given: BTreeMap::new(),
+                        given_changed: BTreeSet::new(),
+                        fields_changed: false,
+                        needs_fields: false,
                         was_unowned: false,
                         is_resolved: false,
                         is_touched: false,
+                        is_touched_whole: false,
                     });
                     self.places.insert(key.to_vec(), place);
                     place
@@ -393,10 +444,10 @@ impl Cycle {
         let state = &self.states[leaf];
         let what = match &record.headers {
             Headers::Claim if !state.is_user => OneClaim::decode_letter(value).ok().map(What::Claim),
-            // What it gives besides counters is Python's.
+            // A withdrawal is Python's.
             Headers::Contribution if state.is_user => Contribution::decode(value)
                 .ok()
-                .filter(|letter| letter.given.is_none() && letter.counters.is_some())
+                .filter(|letter| letter.counters.is_some())
                 .map(What::Contribution),
             Headers::Message(origin) => {
                 let mut agents = leaves.agents.lock().expect("no panic while it is held");
@@ -404,7 +455,7 @@ impl Cycle {
                     Read::Call(call) if call.leaf != state.name => return Ok(Found::Elsewhere),
                     Read::Call(call) => {
                         let name = name.get_or_insert_with(|| PyString::new(py, &state.name).unbind());
-                        Message::of(py, leaves, call, name.bind(py))?.map(What::Message)
+                        Message::of(py, leaves, call, name.bind(py), definitions)?.map(What::Message)
                     }
                     Read::Undefined(pairs) => return Ok(Found::Undefined(pairs)),
                     Read::Defer => None,
@@ -446,6 +497,7 @@ impl Cycle {
         let leaves = self.leaves.clone_ref(py);
         let leaves = leaves.get();
         let snapshot = leaves.definitions(definitions)?;
+        self.definitions = snapshot.clone();
         let mut undefined = Vec::new();
         let mut names = (0..self.states.len()).map(|_| None).collect::<Vec<_>>();
         for place in 0..self.items.len() {
@@ -569,24 +621,52 @@ impl Cycle {
         }
     }
 
-    /// Load the fields of anonymous leaves that are claimed, which give them to their owners.
+    /// Load the large records, where they are needed: as `streams.agents.leaf_state.load` says.
     fn load_fields(&mut self, py: Python<'_>, read: &Bound<'_, PyAny>) -> PyResult<()> {
         for item in &self.items {
-            if let (What::Claim(_), Some(leaf)) = (&item.what, item.leaf) {
-                self.states[leaf].gives = true;
-            }
+            let Some(leaf) = item.leaf else { continue };
+            let needs_fields = match &item.what {
+                What::Python => false,
+                What::Claim(_) => true,
+                What::Contribution(letter) => letter.given.is_some(),
+                What::Message(message) => matches!(message.content, MessageContent::Identify { .. }),
+            };
+            self.states[leaf].needs_fields |= needs_fields;
         }
-        let ours: Vec<usize> = self.ours().into_iter().filter(|leaf| self.states[*leaf].gives).collect();
+        let ours: Vec<usize> = self.ours().into_iter().filter(|leaf| self.states[*leaf].needs_fields).collect();
         if ours.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = ours.iter().map(|leaf| PyBytes::new(py, &self.states[*leaf].key(b'f'))).collect();
+        let mut keys = Vec::with_capacity(ours.len());
+        for leaf in &ours {
+            let state = &self.states[*leaf];
+            keys.push(PyBytes::new(py, &state.key(b'f')));
+            keys.extend(state.givers().map(|giver| PyBytes::new(py, &state.given_key(giver))));
+        }
         let found = read.call1((PyList::new(py, &keys)?,))?.cast_into::<PyDict>()?;
-        for (leaf, key) in ours.iter().zip(&keys) {
-            let fields = found.get_item(key)?;
-            match bytes_of(fields.as_ref()).map(given).transpose() {
-                Ok(given) => self.states[*leaf].given = given.flatten(),
-                Err(Malformed) => self.leave_to_python(*leaf),
+        let mut keys = keys.iter();
+        for leaf in ours {
+            let mut next = || -> PyResult<Option<Bound<'_, PyAny>>> {
+                found.get_item(keys.next().expect("as many as were asked for"))
+            };
+            let fields = next()?;
+            let state = &mut self.states[leaf];
+            let mut given = BTreeMap::new();
+            let givers: Vec<String> = state.givers().map(str::to_owned).collect();
+            for giver in givers {
+                if let Some(data) = bytes_of(next()?.as_ref()) {
+                    given.insert(giver, data.to_vec());
+                }
+            }
+            if state.take_in_fields(bytes_of(fields.as_ref()), given, &self.definitions.user).is_err() {
+                self.leave_to_python(leaf);
+            }
+        }
+        for item in &self.items {
+            let (What::Contribution(letter), Some(leaf)) = (&item.what, item.leaf) else { continue };
+            let is_fit = letter.given.as_deref().is_none_or(|given| check_given(given, &self.definitions.user).is_ok());
+            if !is_fit {
+                self.states[leaf].is_left_to_python = true;
             }
         }
         Ok(())
@@ -606,6 +686,7 @@ impl Cycle {
                     state.receive(letter);
                 }
                 state.is_touched |= makes_rows;
+                state.is_touched_whole |= makes_rows && letter.given.is_some();
             }
             What::Claim(letter) => {
                 if !is_known {
@@ -638,18 +719,45 @@ impl Cycle {
                         }
                     }
                 }
+                let mut with_fields = false;
+                if let MessageContent::Identify { fields, attributes } = &mut message.content {
+                    with_fields = true;
+                    if !is_known {
+                        let Headers::Message(origin) = &record.headers else { unreachable!("a message") };
+                        let said = |value| Said {
+                            value,
+                            at: message.at,
+                            message_id: message.message_id.clone(),
+                            source: origin.text(),
+                        };
+                        let json_text = |value: &Kept<'_>| sink.json_text(value);
+                        let held = state.fields.get_or_insert_default();
+                        let nothing = Defined::new();
+                        for (guess, (name, value)) in std::mem::take(fields).into_iter().enumerate() {
+                            state.fields_changed |=
+                                held.fields.take(name, said(value), guess, &nothing, &json_text).map_err(checked)?;
+                        }
+                        for (guess, (name, value)) in std::mem::take(attributes).into_iter().enumerate() {
+                            state.fields_changed |= held
+                                .attributes
+                                .take(&name, said(value), guess, &self.definitions.user, &json_text)
+                                .map_err(checked)?;
+                        }
+                    }
+                }
                 if !is_known {
                     self.seen.insert(message.seen_key, record.offset);
                     sink.seen.set_item(PyBytes::new(sink.py, &message.seen_key), record.offset)?;
                     state.is_moved |= !state.is_user;
                 }
                 if makes_rows {
-                    match message.row.take() {
-                        Some(Row::View(row)) => sink.page_views.append(row)?,
-                        Some(Row::Occurrence(row)) => sink.occurrences.append(row)?,
-                        None => {}
+                    match &message.content {
+                        MessageContent::View(row) => sink.page_views.append(row)?,
+                        MessageContent::Occurrence(row) => sink.occurrences.append(row)?,
+                        MessageContent::Identify { .. } => {}
                     }
-                    state.is_touched |= is_known || has_moved;
+                    state.is_touched |= with_fields || is_known || has_moved;
+                    state.is_touched_whole |= with_fields;
                     state.is_resolved |= is_first || is_known;
                 }
                 item.is_counted = item.is_new;
@@ -679,7 +787,11 @@ impl Cycle {
             }
             if state.is_touched {
                 if let Some(counters) = state.root_counters() {
-                    sink.counters(&state.name, &counters, to_offset)?;
+                    if state.is_touched_whole {
+                        sink.profile(state, &counters, to_offset, &self.definitions.user)?;
+                    } else {
+                        sink.counters(&state.name, &counters, to_offset)?;
+                    }
                 }
             }
             sink.put(state)?;
@@ -689,7 +801,8 @@ impl Cycle {
         for leaf in ours {
             let state = &self.states[leaf];
             if let (Some(claim), Some(counters)) = (&state.claim, &state.counters) {
-                let letter = Contribution::encode(&state.name, to_offset, Some(counters), state.given.as_deref());
+                let given = state.fields.as_ref().and_then(Fields::given);
+                let letter = Contribution::encode(&state.name, to_offset, Some(counters), given.as_deref());
                 sink.send(&claim.user, CONTRIBUTION, &letter, last_ms)?;
             }
         }
@@ -711,8 +824,30 @@ impl Leaf {
             self.links = other.map(Links::decode).transpose()?;
         } else if let Some(data) = other {
             self.claim = Some(OneClaim::decode(data)?.ok_or(Malformed)?);
-            self.gives = true;
+            // It gives them to its owner.
+            self.needs_fields = true;
         }
+        Ok(())
+    }
+
+    /// Names of the anonymous leaves whose fields a user leaf was given.
+    fn givers(&self) -> impl Iterator<Item = &str> {
+        let givers = self.links.iter().flat_map(|links| &links.givers);
+        givers.filter(|(_, giver)| giver.has_fields).map(|(name, _)| name.as_str())
+    }
+
+    fn take_in_fields(
+        &mut self,
+        fields: Option<&[u8]>,
+        given: BTreeMap<String, Vec<u8>>,
+        definitions: &Defined,
+    ) -> Result<(), Malformed> {
+        self.fields = fields.map(Fields::decode).transpose()?;
+        if let Some(fields) = &self.fields {
+            fields.attributes.check(definitions).map_err(|_| Malformed)?;
+        }
+        given.values().try_for_each(|given| check_given(given, definitions))?;
+        self.given = given;
         Ok(())
     }
 
@@ -773,13 +908,36 @@ impl Leaf {
     /// `domain.ownership.received`.
     fn receive(&mut self, letter: &Contribution) {
         let givers = &mut self.links.get_or_insert_default().givers;
-        let giver = Giver { version: letter.version, counters: letter.counters.clone(), has_fields: false };
+        let has_fields = letter.given.is_some();
+        let giver = Giver { version: letter.version, counters: letter.counters.clone(), has_fields };
         match givers.iter_mut().find(|(name, _)| *name == letter.giver) {
             Some((_, held)) if held.version >= letter.version => return,
             Some((_, held)) => *held = giver,
             None => givers.push((letter.giver.clone(), giver)),
         }
         self.links_changed = true;
+        let before = match &letter.given {
+            Some(given) => self.given.insert(letter.giver.clone(), given.clone()),
+            None => self.given.remove(&letter.giver),
+        };
+        if has_fields || before.is_some() {
+            self.given_changed.insert(letter.giver.clone());
+        }
+    }
+
+    /// `domain.fold.folded`: its own fields and those it was given, as fields and attributes.
+    fn folded(&self, definitions: &Defined, json_text: JsonText) -> Result<(Slots, Slots), Odd> {
+        let (mut fields, mut attributes) = match &self.fields {
+            Some(own) => (own.fields.clone(), own.attributes.clone()),
+            None => (Slots::default(), Slots::default()),
+        };
+        let nothing = Defined::new();
+        for giver in self.givers() {
+            let (given_fields, given_attributes) = decode_given(self.given.get(giver).ok_or(Malformed)?)?;
+            fields.merge(given_fields, &nothing, json_text)?;
+            attributes.merge(given_attributes, definitions, json_text)?;
+        }
+        Ok((fields, attributes))
     }
 
     /// The counters of the profile that the leaf is the root of: `streams.agents.leaf_state.root_counters`.
@@ -795,23 +953,42 @@ impl Leaf {
     }
 }
 
-/// What an anonymous leaf gives of its record `LeafFields`, as `GivenFields`; None where it has nothing.
-fn given(data: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
-    let mut reader = Reader::record(data, 5)?;
-    let ((fields, has_no_fields), (attributes, has_no_attributes)) = (reader.raw_map()?, reader.raw_map()?);
-    if has_no_fields && has_no_attributes {
-        return Ok(None);
+/// What was found fit for being decided here turns out not to be: a bug.
+#[derive(Debug)]
+struct Odd;
+
+impl From<Malformed> for Odd {
+    fn from(_: Malformed) -> Self {
+        Self
     }
-    let mut writer = Writer::record(3);
-    writer.raw(fields).raw(attributes);
-    Ok(Some(writer.0))
+}
+
+impl From<Deferred> for Odd {
+    fn from(_: Deferred) -> Self {
+        Self
+    }
+}
+
+fn checked(error: impl std::fmt::Debug) -> PyErr {
+    PyRuntimeError::new_err(format!("expected state that was found fit to be decided here; came {error:?}"))
+}
+
+fn check_given(data: &[u8], definitions: &Defined) -> Result<(), Malformed> {
+    decode_given(data)?.1.check(definitions).map_err(|_| Malformed)
 }
 
 impl Message {
-    fn of<'py>(py: Python<'py>, leaves: &Leaves, call: Call<'_>, leaf: &Bound<'py, PyString>) -> PyResult<Option<Self>> {
+    /// Keep what is needed of a call; None where Python is to decide it.
+    fn of<'py>(
+        py: Python<'py>,
+        leaves: &Leaves,
+        call: Call<'_>,
+        leaf: &Bound<'py, PyString>,
+        definitions: &Definitions,
+    ) -> PyResult<Option<Self>> {
         let (mut warnings, at, message_id) = (call.warnings, call.at, call.message_id);
         let mut is_page = false;
-        let row = match call.content {
+        let content = match call.content {
             Content::View(view) => {
                 is_page = view.kind == "page";
                 let row = PyTuple::new(
@@ -829,7 +1006,7 @@ impl Message {
                         text(py, &view.properties),
                     ],
                 )?;
-                Row::View(leaves.named(py, &leaves.rows.page_view, row)?.unbind())
+                MessageContent::View(leaves.named(py, &leaves.rows.page_view, row)?.unbind())
             }
             Content::Track(track) => {
                 warnings.extend(track.ignored);
@@ -844,9 +1021,32 @@ impl Message {
                         maybe_text(py, track.sent_properties.as_deref()),
                     ],
                 )?;
-                Row::Occurrence(leaves.named(py, &leaves.rows.occurrence, row)?.unbind())
+                MessageContent::Occurrence(leaves.named(py, &leaves.rows.occurrence, row)?.unbind())
             }
-            Content::Identify(_) => return Ok(None),
+            Content::Identify(said) => {
+                warnings.extend(said.ignored);
+                for (name, value) in &said.attributes {
+                    if check_value(name, value, &definitions.user).is_err() {
+                        return Ok(None);
+                    }
+                    match is_unconvertible(name, value, &definitions.user) {
+                        Ok(false) => {}
+                        Ok(true) => warnings.push("ignored_attribute"),
+                        Err(Deferred) => return Ok(None),
+                    }
+                }
+                let kept = |value: Option<Cow<'_, str>>| {
+                    value.map_or(Kept::Null, |value| Kept::Text(value.into_owned().into()))
+                };
+                MessageContent::Identify {
+                    fields: said.fields.into_iter().map(|(name, value)| (name, kept(value))).collect(),
+                    attributes: said
+                        .attributes
+                        .into_iter()
+                        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                        .collect(),
+                }
+            }
         };
         let mut seen = Vec::with_capacity(call.leaf.len() + 1 + message_id.len());
         seen.extend_from_slice(call.leaf.as_bytes());
@@ -859,7 +1059,7 @@ impl Message {
             is_page,
             claim: call.claim,
             warnings,
-            row: Some(row),
+            content,
         }))
     }
 }
@@ -885,6 +1085,7 @@ struct Sink<'a, 'py> {
     page_views: Bound<'py, PyList>,
     occurrences: Bound<'py, PyList>,
     counters: Bound<'py, PyList>,
+    profiles: Bound<'py, PyList>,
     identities: Bound<'py, PyList>,
     identities_gone: Bound<'py, PyList>,
     profiles_gone: Bound<'py, PyList>,
@@ -912,6 +1113,7 @@ impl<'a, 'py> Sink<'a, 'py> {
             page_views: list("page_views")?,
             occurrences: list("occurrences")?,
             counters: list("counters")?,
+            profiles: list("profiles")?,
             identities: list("identities")?,
             identities_gone: list("identities_gone")?,
             profiles_gone: list("profiles_gone")?,
@@ -941,6 +1143,41 @@ impl<'a, 'py> Sink<'a, 'py> {
         self.counters.append((self.leaves.named(self.py, &self.leaves.rows.counters, row)?, to_offset))
     }
 
+    /// `domain.leaf.profile`.
+    fn profile(&self, state: &Leaf, counters: &Counters, to_offset: i64, definitions: &Defined) -> PyResult<()> {
+        let (fields, attributes) = state.folded(definitions, &|value| self.json_text(value)).map_err(checked)?;
+        let texts = PROFILE_FIELDS.iter().map(|name| match fields.get(name).map(|slot| &slot.newest.value) {
+            Some(Kept::Text(text)) => Some(text.as_ref()),
+            _ => None,
+        });
+        let texts = PyTuple::new(self.py, texts.collect::<Vec<_>>())?;
+        let row = (
+            state.name.as_str(),
+            state.name.strip_prefix(USER),
+            counters.page_views,
+            counters.first_seen,
+            counters.last_seen,
+            texts,
+            attributes.typed_json(definitions).map_err(checked)?,
+        );
+        let row = row.into_pyobject(self.py)?;
+        self.profiles.append((self.leaves.named(self.py, &self.leaves.rows.profile, row)?, to_offset))
+    }
+
+    fn json_text(&self, value: &Kept<'_>) -> String {
+        let py = self.py;
+        let value = match value {
+            Kept::Null => py.None().into_bound(py),
+            Kept::Bool(value) => value.into_pyobject(py).expect("infallible").to_owned().into_any(),
+            Kept::Int(number) => number.into_pyobject(py).expect("infallible").into_any(),
+            Kept::Float(number) => number.into_pyobject(py).expect("infallible").into_any(),
+            Kept::Text(value) => text(py, value),
+            Kept::Json(json) => PyList::new(py, [json.as_ref()]).expect("a list of one").into_any(),
+        };
+        let told = self.leaves.json_text.bind(py).call1((value,)).and_then(|told| told.extract());
+        told.expect("whatever state keeps has a JSON text")
+    }
+
     /// `LeafCycle._resolve`.
     fn resolve(&self, state: &Leaf) -> PyResult<()> {
         let owner = state.claim.as_ref().map(|claim| claim.user.as_str());
@@ -965,7 +1202,13 @@ impl<'a, 'py> Sink<'a, 'py> {
         };
         put(b'c', state.counters.as_ref().filter(|_| state.counters_changed).map(Counters::encode))?;
         put(b'l', state.links.as_ref().filter(|_| state.links_changed).map(Links::encode))?;
-        put(b'k', state.claim.as_ref().filter(|_| state.claim_changed).map(OneClaim::encode))
+        put(b'k', state.claim.as_ref().filter(|_| state.claim_changed).map(OneClaim::encode))?;
+        put(b'f', state.fields.as_ref().filter(|_| state.fields_changed).map(Fields::encode))?;
+        for giver in &state.given_changed {
+            let given = state.given.get(giver).map(|given| PyBytes::new(self.py, given));
+            self.records.set_item(PyBytes::new(self.py, &state.given_key(giver)), given)?;
+        }
+        Ok(())
     }
 
     fn count(self, decided: &Bound<'py, PyAny>) -> PyResult<()> {

@@ -11,6 +11,7 @@ mod interpret;
 mod names;
 mod reader;
 mod rules;
+mod slots;
 mod state;
 mod timing;
 mod tracks;

@@ -1,8 +1,11 @@
 //! The small records of state, and the letters between leaves, in MessagePack as `contracts/records.py` lays them out:
 //! arrays that begin with the schema version. What cannot be read here is Python's to refuse.
 
-use rmp::encode::{write_array_len, write_bool, write_map_len, write_nil, write_sint, write_str};
+use rmp::encode::{write_array_len, write_bool, write_f64, write_map_len, write_nil, write_sint, write_str};
 use rmp::Marker;
+
+use crate::call::Kept;
+use crate::slots::Slots;
 
 pub const SCHEMA_VERSION: i64 = 1;
 
@@ -102,6 +105,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A value in the form that state keeps.
+    pub fn kept(&mut self) -> Result<Kept<'static>> {
+        let begin = self.at;
+        Ok(match self.marker()? {
+            Marker::Null => Kept::Null,
+            Marker::True => Kept::Bool(true),
+            Marker::False => Kept::Bool(false),
+            Marker::F64 => Kept::Float(f64::from_bits(self.unsigned(8)?)),
+            Marker::FixArray(1) => Kept::Json(self.text()?.to_owned().into()),
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
+                self.at = begin;
+                Kept::Text(self.text()?.to_owned().into())
+            }
+            _ => {
+                self.at = begin;
+                Kept::Int(self.int()?)
+            }
+        })
+    }
+
     pub fn bool(&mut self) -> Result<bool> {
         match self.marker()? {
             Marker::True => Ok(true),
@@ -146,14 +169,6 @@ impl<'a> Reader<'a> {
         }
         Ok(&self.data[begin..self.at])
     }
-
-    /// Whether an empty map is next; its bytes are passed either way.
-    pub fn raw_map(&mut self) -> Result<(&'a [u8], bool)> {
-        let begin = self.at;
-        let is_empty = self.map()? == 0;
-        self.at = begin;
-        Ok((self.raw()?, is_empty))
-    }
 }
 
 /// Writes MessagePack; writing to memory does not fail.
@@ -195,6 +210,20 @@ impl Writer {
     pub fn null(&mut self) -> &mut Self {
         write_nil(&mut self.0).expect("memory");
         self
+    }
+
+    pub fn kept(&mut self, value: &Kept) -> &mut Self {
+        match value {
+            Kept::Null => self.null(),
+            Kept::Bool(value) => self.bool(*value),
+            Kept::Int(number) => self.int(*number),
+            Kept::Float(number) => {
+                write_f64(&mut self.0, *number).expect("memory");
+                self
+            }
+            Kept::Text(text) => self.text(text),
+            Kept::Json(json) => self.array(1).text(json),
+        }
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
@@ -389,4 +418,59 @@ impl Contribution {
         };
         writer.0
     }
+}
+
+/// `LeafFields`: what messages say of a leaf beside its counters.
+#[derive(Debug)]
+pub struct Fields {
+    pub fields: Slots,
+    pub attributes: Slots,
+    /// Memberships and companies, as they stand in the record: nothing here changes them.
+    rest: Vec<u8>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        let mut rest = Writer::default();
+        rest.map(0).map(0);
+        Self { fields: Slots::default(), attributes: Slots::default(), rest: rest.0 }
+    }
+}
+
+impl Fields {
+    pub fn decode(data: &[u8]) -> Result<Self> {
+        let mut reader = Reader::record(data, 5)?;
+        let (fields, attributes) = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
+        let mut rest = reader.raw()?.to_vec();
+        rest.extend_from_slice(reader.raw()?);
+        reader.end()?;
+        Ok(Self { fields, attributes, rest })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::record(5);
+        self.fields.write(&mut writer);
+        self.attributes.write(&mut writer);
+        writer.raw(&self.rest);
+        writer.0
+    }
+
+    /// What an owner is given of it, as `GivenFields`; None where there is nothing.
+    pub fn given(&self) -> Option<Vec<u8>> {
+        if self.fields.0.is_empty() && self.attributes.0.is_empty() {
+            return None;
+        }
+        let mut writer = Writer::record(3);
+        self.fields.write(&mut writer);
+        self.attributes.write(&mut writer);
+        Some(writer.0)
+    }
+}
+
+/// Read `GivenFields`: fields and attributes.
+pub fn decode_given(data: &[u8]) -> Result<(Slots, Slots)> {
+    let mut reader = Reader::record(data, 3)?;
+    let given = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
+    reader.end()?;
+    Ok(given)
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from contracts import records as state
 from contracts import rows
 from domain.calls import missing
+from domain.conversion import json_text
 from domain.user_agent import read_user_agent
 from streams.agents.leaf_cycle import Counts, LeafCycle
 from streams.agents.leaf_items import Item, mark_new, read_item
@@ -64,6 +65,7 @@ def hot_path(settings: Settings, rules: Rules) -> Any:  # noqa: ANN401  the modu
         settings.leaves_partitions,
         (rows.PageView, rows.EventOccurrence, rows.Counters, rows.Profile, rows.Identity, Outgoing),
         read_user_agent,
+        json_text,
     )
 
 

@@ -25,7 +25,7 @@ pub fn decode(value: &[u8], max_bytes: usize) -> Result<JsonValue<'_>, Deferred>
 }
 
 fn has_nul_escape(value: &[u8]) -> bool {
-    value.contains(&b'\\') && value.windows(6).any(|bytes| bytes == b"\\u0000")
+    value.contains(&b'\\') && value.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000"))
 }
 
 /// Whether no number has become infinite, as `1e999` does.

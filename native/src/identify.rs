@@ -17,6 +17,9 @@ const USER_SCOPE: &str = "user";
 /// No screen has as many; a double counts exactly up to here.
 const PIXELS_END: f64 = 9_007_199_254_740_992.0;
 
+/// Comparisons of names that cost less than the twin: two objects of 64 traits each.
+const COMPARED_MAX: usize = 4_096;
+
 /// Traits by name, each once.
 type Traits<'v, 'a> = Vec<(&'v Cow<'a, str>, &'v JsonValue<'a>)>;
 
@@ -49,6 +52,9 @@ pub fn undefined(found: &Identify, definitions: &Definitions) -> Vec<(String, St
 fn merged<'v, 'a>(traits: &'v Object<'a>, further: &'v Object<'a>) -> Result<Traits<'v, 'a>, Deferred> {
     distinct(traits)?;
     distinct(further)?;
+    if traits.len() * further.len() > COMPARED_MAX {
+        return Err(Deferred);
+    }
     let mut all: Traits = Vec::with_capacity(traits.len() + further.len());
     for (name, value) in further {
         let own = traits.iter().find(|(own, _)| own == name);

@@ -114,6 +114,7 @@ pub struct Call<'a> {
 
 /// What reading a message came to.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are calls: a box would only be an allocation for each")]
 pub enum Read<'a> {
     Call(Call<'a>),
     /// `(scope, name)` pairs that nothing defines yet (`domain.calls.missing`): to be defined, then read again.

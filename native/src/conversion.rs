@@ -21,48 +21,34 @@ pub enum Converted<'v, 'a> {
 }
 
 /// `convert`, for a value that is not null.
-pub fn convert<'v, 'a>(
-    value: &'v JsonValue<'a>,
-    definition: &Definition,
-) -> Result<Converted<'v, 'a>, Deferred> {
+pub fn convert<'v, 'a>(value: &'v JsonValue<'a>, definition: &Definition) -> Result<Converted<'v, 'a>, Deferred> {
     use Converted::{Other, Same, Unconvertible};
     Ok(match (definition.kind, value) {
         (Type::String, JsonValue::Str(_)) => Same(value),
         (Type::String, _) => Other(JsonValue::Str(text(value)?)),
         (Type::Number, JsonValue::Int(_) | JsonValue::Float(_)) => Same(value),
-        (Type::Number, JsonValue::Str(text)) => {
-            number_of_text(strip(text))?.map_or(Unconvertible, Other)
-        }
+        (Type::Number, JsonValue::Str(text)) => number_of_text(strip(text))?.map_or(Unconvertible, Other),
         (Type::Integer, JsonValue::Int(_)) => Same(value),
         (Type::Integer, JsonValue::Float(number)) => {
             let mut text = String::new();
             write_float(*number, &mut text);
             integer_of_text(&text).map_or(Unconvertible, |integer| Other(JsonValue::Int(integer)))
         }
-        (Type::Integer, JsonValue::Str(text)) => integer_of_text(strip(text))
-            .map_or(Unconvertible, |integer| Other(JsonValue::Int(integer))),
-        (Type::Boolean, JsonValue::Bool(_)) => Same(value),
-        (Type::Boolean, _) => {
-            boolean(value).map_or(Unconvertible, |boolean| Other(JsonValue::Bool(boolean)))
+        (Type::Integer, JsonValue::Str(text)) => {
+            integer_of_text(strip(text)).map_or(Unconvertible, |integer| Other(JsonValue::Int(integer)))
         }
+        (Type::Boolean, JsonValue::Bool(_)) => Same(value),
+        (Type::Boolean, _) => boolean(value).map_or(Unconvertible, |boolean| Other(JsonValue::Bool(boolean))),
         (Type::Datetime, JsonValue::Str(text)) => match read_iso(text)?.map(iso_text) {
             None => Unconvertible,
             Some(read) if read == text.as_ref() => Same(value),
             Some(read) => Other(JsonValue::Str(read.into())),
         },
-        (Type::FixedChoice, JsonValue::Str(text)) if definition.choices.contains(text.as_ref()) => {
-            Same(value)
+        (Type::FixedChoice, JsonValue::Str(text)) if definition.choices.contains(text.as_ref()) => Same(value),
+        (Type::MultipleChoice, JsonValue::Str(text)) if definition.choices.contains(text.as_ref()) => {
+            Other(JsonValue::Array(vec![JsonValue::Str(Cow::Borrowed(text))].into()))
         }
-        (Type::MultipleChoice, JsonValue::Str(text))
-            if definition.choices.contains(text.as_ref()) =>
-        {
-            Other(JsonValue::Array(
-                vec![JsonValue::Str(Cow::Borrowed(text))].into(),
-            ))
-        }
-        (Type::MultipleChoice, JsonValue::Array(items))
-            if items.iter().all(|item| is_choice(item, definition)) =>
-        {
+        (Type::MultipleChoice, JsonValue::Array(items)) if items.iter().all(|item| is_choice(item, definition)) => {
             Same(value)
         }
         _ => Unconvertible,
@@ -102,9 +88,7 @@ struct Exponent<'t> {
 
 impl<'t> Numeral<'t> {
     fn of(text: &'t str) -> Option<Self> {
-        let (is_negative, rest) = text
-            .strip_prefix('-')
-            .map_or((false, text), |rest| (true, rest));
+        let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (whole, mut rest) = digits(rest);
         if whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) {
             return None;
@@ -126,18 +110,10 @@ impl<'t> Numeral<'t> {
             if digits.is_empty() {
                 return None;
             }
-            exponent = Some(Exponent {
-                is_negative,
-                digits,
-            });
+            exponent = Some(Exponent { is_negative, digits });
             rest = after;
         }
-        rest.is_empty().then_some(Self {
-            is_negative,
-            whole,
-            fraction,
-            exponent,
-        })
+        rest.is_empty().then_some(Self { is_negative, whole, fraction, exponent })
     }
 }
 
@@ -152,10 +128,7 @@ fn number_of_text(text: &str) -> Result<Option<JsonValue<'static>>, Deferred> {
         return Ok(None);
     };
     if numeral.fraction.is_empty() && numeral.exponent.is_none() {
-        return text
-            .parse()
-            .map(|integer| Some(JsonValue::Int(integer)))
-            .map_err(|_| Deferred);
+        return text.parse().map(|integer| Some(JsonValue::Int(integer))).map_err(|_| Deferred);
     }
     let number: f64 = text.parse().map_err(|_| Deferred)?;
     Ok(number.is_finite().then_some(JsonValue::Float(number)))
@@ -179,11 +152,7 @@ fn integer_of_text(text: &str) -> Option<i64> {
             if digits.len() > 9 {
                 return None;
             }
-            let exponent_digits = if digits.is_empty() {
-                0
-            } else {
-                digits.parse::<i64>().ok()?
-            };
+            let exponent_digits = if digits.is_empty() { 0 } else { digits.parse::<i64>().ok()? };
             if exponent.is_negative {
                 -exponent_digits
             } else {
@@ -196,12 +165,7 @@ fn integer_of_text(text: &str) -> Option<i64> {
         return None;
     }
     let magnitude = significant.parse::<i128>().ok()? * 10_i128.pow(scale as u32);
-    i64::try_from(if numeral.is_negative {
-        -magnitude
-    } else {
-        magnitude
-    })
-    .ok()
+    i64::try_from(if numeral.is_negative { -magnitude } else { magnitude }).ok()
 }
 
 /// `text`, for a value that is not null.
@@ -309,11 +273,7 @@ pub fn write_float(number: f64, out: &mut String) {
     let sign = if number < 0.0 { "-" } else { "" };
     let exponent = exponent + further.len() as i32;
     let exponent_sign = if exponent < 0 { '-' } else { '+' };
-    let _ = write!(
-        out,
-        "{sign}{first}{point}{further}e{exponent_sign}{:02}",
-        exponent.abs()
-    );
+    let _ = write!(out, "{sign}{first}{point}{further}e{exponent_sign}{:02}", exponent.abs());
 }
 
 /// The shortest decimal digits that stand for a float that is not negative, and the power of ten that they count.
@@ -322,12 +282,6 @@ pub fn shortest(number: f64) -> (i64, i32) {
     let text = buffer.format_finite(number);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = whole
-        .bytes()
-        .chain(fraction.bytes())
-        .fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
-    (
-        digits,
-        exponent.parse::<i32>().unwrap_or(0) - fraction.len() as i32,
-    )
+    let digits = whole.bytes().chain(fraction.bytes()).fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+    (digits, exponent.parse::<i32>().unwrap_or(0) - fraction.len() as i32)
 }

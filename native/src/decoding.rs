@@ -25,7 +25,7 @@ pub fn decode(value: &[u8], max_bytes: usize) -> Result<JsonValue<'_>, Deferred>
 }
 
 fn has_nul_escape(value: &[u8]) -> bool {
-    value.contains(&b'\\') && value.windows(6).any(|bytes| bytes == b"\\u0000")
+    value.contains(&b'\\') && value.split(|byte| *byte == b'\\').skip(1).any(|after| after.starts_with(b"u0000"))
 }
 
 /// Whether no number has become infinite, as `1e999` does.
@@ -56,10 +56,7 @@ const FEW: usize = 12;
 /// Defer an object that has a key twice: in a dict, the value of one takes the place of the other.
 pub fn distinct(object: &Object) -> Result<(), Deferred> {
     let is_distinct = if object.len() <= FEW {
-        object
-            .iter()
-            .enumerate()
-            .all(|(place, (name, _))| !has(&object[..place], name))
+        object.iter().enumerate().all(|(place, (name, _))| !has(&object[..place], name))
     } else {
         let mut names: Vec<&str> = object.iter().map(|(name, _)| name.as_ref()).collect();
         names.sort_unstable();
@@ -95,11 +92,7 @@ pub fn part<'v, 'a>(of: &'v Object<'a>, key: &str, warnings: &mut Vec<Warning>) 
 }
 
 /// The text of a key, also the empty one; with a warning when it is something else.
-pub fn text_of<'a>(
-    of: &Object<'a>,
-    key: &str,
-    warnings: &mut Vec<Warning>,
-) -> Option<Cow<'a, str>> {
+pub fn text_of<'a>(of: &Object<'a>, key: &str, warnings: &mut Vec<Warning>) -> Option<Cow<'a, str>> {
     match get(of, key) {
         Some(JsonValue::Str(text)) => Some(text.clone()),
         None => None,

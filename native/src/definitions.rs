@@ -39,11 +39,7 @@ impl Definitions {
     /// Take a snapshot of `contracts.definitions.Definitions`.
     pub fn of(definitions: &Bound<'_, PyAny>) -> PyResult<Self> {
         let mut taken = Self::default();
-        for item in definitions
-            .getattr("_scopes")?
-            .call_method0("items")?
-            .try_iter()?
-        {
+        for item in definitions.getattr("_scopes")?.call_method0("items")?.try_iter()? {
             let (name, defined): (String, Bound<'_, PyAny>) = item?.extract()?;
             if name == "user" {
                 taken.user = scope(&defined)?;
@@ -52,11 +48,7 @@ impl Definitions {
             }
         }
         for event in definitions.getattr("events")?.try_iter()? {
-            taken
-                .events
-                .entry(event?.extract()?)
-                .or_default()
-                .is_defined = true;
+            taken.events.entry(event?.extract()?).or_default().is_defined = true;
         }
         Ok(taken)
     }
@@ -74,17 +66,10 @@ fn scope(definitions: &Bound<'_, PyAny>) -> PyResult<HashMap<String, Definition>
             "datetime" => Type::Datetime,
             "fixed_choice" => Type::FixedChoice,
             "multiple_choice" => Type::MultipleChoice,
-            other => {
-                return Err(pyo3::exceptions::PyValueError::new_err(format!(
-                    "no attribute type: {other:?}"
-                )))
-            }
+            other => return Err(pyo3::exceptions::PyValueError::new_err(format!("no attribute type: {other:?}"))),
         };
-        let choices = definition
-            .getattr("choices")?
-            .try_iter()?
-            .map(|each| each?.extract())
-            .collect::<PyResult<_>>()?;
+        let choices =
+            definition.getattr("choices")?.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
         found.insert(name, Definition { kind, choices });
     }
     Ok(found)

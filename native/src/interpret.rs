@@ -43,12 +43,7 @@ fn read<'a>(
     };
     let mut warnings = Vec::new();
     let identity = rules.read_identity(payload, &mut warnings)?;
-    let at = event_time(
-        payload,
-        timestamp_ms,
-        rules.future_tolerance_us,
-        &mut warnings,
-    )?;
+    let at = event_time(payload, timestamp_ms, rules.future_tolerance_us, &mut warnings)?;
     let message_id = message_id(payload)?;
     let context: &Object = match get(payload, "context") {
         Some(JsonValue::Object(context)) => context,
@@ -75,14 +70,7 @@ fn read<'a>(
         }
         _ => return Err(Deferred),
     };
-    Ok(Read::Call(Call {
-        leaf: identity.leaf,
-        message_id,
-        at,
-        claim: identity.claim,
-        warnings,
-        content,
-    }))
+    Ok(Read::Call(Call { leaf: identity.leaf, message_id, at, claim: identity.claim, warnings, content }))
 }
 
 /// `_message_id`, where the message has one.

@@ -2,8 +2,8 @@
 //! both to it; what is rare or odd is left to Python.
 
 mod call;
-mod cycle;
 mod conversion;
+mod cycle;
 mod decoding;
 mod definitions;
 mod identify;

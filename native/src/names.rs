@@ -13,10 +13,7 @@ pub fn bounded(name: Cow<'_, str>) -> Cow<'_, str> {
     if name.len() <= MAX_NAME_BYTES {
         return name;
     }
-    let end = (0..=PREFIX_BYTES)
-        .rev()
-        .find(|&end| name.is_char_boundary(end))
-        .unwrap_or(0);
+    let end = (0..=PREFIX_BYTES).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     let mut text = String::with_capacity(MAX_NAME_BYTES);
     text.push_str(&name[..end]);
     text.push('~');

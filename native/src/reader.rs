@@ -26,10 +26,7 @@ impl Reader {
         max_message_bytes: usize,
         future_tolerance_us: i64,
     ) -> PyResult<Self> {
-        let blocked_ids = blocked_ids
-            .try_iter()?
-            .map(|each| each?.extract())
-            .collect::<PyResult<_>>()?;
+        let blocked_ids = blocked_ids.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
         let read_user_agent = py.import("domain.user_agent")?.getattr("read_user_agent")?;
         Ok(Self {
             rules: Rules::new(blocked_ids, max_message_bytes, future_tolerance_us),
@@ -45,19 +42,11 @@ impl Reader {
     }
 
     /// Read a record's value: None where the twin is to read it, a list of what is undefined, or what it says.
-    fn read<'py>(
-        &mut self,
-        py: Python<'py>,
-        value: &[u8],
-        timestamp_ms: i64,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match interpret(
-            value,
-            timestamp_ms,
-            &self.rules,
-            &self.definitions,
-            &mut self.agents,
-        ) {
+    ///
+    /// That is: leaf, type, message_id, at, claim, warnings, and the content as a tuple. Fields and attributes of an
+    /// identify call are lists of pairs.
+    fn read<'py>(&mut self, py: Python<'py>, value: &[u8], timestamp_ms: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match interpret(value, timestamp_ms, &self.rules, &self.definitions, &mut self.agents) {
             Read::Defer => Ok(None),
             Read::Undefined(pairs) => Ok(Some(pairs.into_pyobject(py)?.into_any())),
             Read::Call(call) => Ok(Some(told(py, call)?)),
@@ -68,43 +57,21 @@ impl Reader {
 fn told<'py>(py: Python<'py>, call: Call<'_>) -> PyResult<Bound<'py, PyAny>> {
     let kind = call.content.kind();
     let content = match call.content {
-        Content::View(view) => (
-            view.url,
-            view.path,
-            view.title,
-            view.referrer,
-            view.name,
-            view.properties,
-        )
-            .into_pyobject(py)?
-            .into_any(),
-        Content::Track(track) => (
-            track.event,
-            track.properties,
-            track.sent_properties,
-            track.ignored,
-        )
-            .into_pyobject(py)?
-            .into_any(),
+        Content::View(view) => {
+            (view.url, view.path, view.title, view.referrer, view.name, view.properties).into_pyobject(py)?.into_any()
+        }
+        Content::Track(track) => {
+            (track.event, track.properties, track.sent_properties, track.ignored).into_pyobject(py)?.into_any()
+        }
         Content::Identify(identify) => {
             let attributes = PyList::empty(py);
             for (name, value) in identify.attributes {
                 attributes.append((name, kept(py, value)?))?;
             }
-            (identify.fields, attributes, identify.ignored)
-                .into_pyobject(py)?
-                .into_any()
+            (identify.fields, attributes, identify.ignored).into_pyobject(py)?.into_any()
         }
     };
-    let call = (
-        call.leaf,
-        kind,
-        call.message_id,
-        call.at,
-        call.claim,
-        call.warnings,
-        content,
-    );
+    let call = (call.leaf, kind, call.message_id, call.at, call.claim, call.warnings, content);
     Ok(call.into_pyobject(py)?.into_any())
 }
 

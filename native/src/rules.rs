@@ -5,9 +5,7 @@ use std::collections::HashSet;
 
 use jiter::JsonValue;
 
-use crate::call::{
-    Deferred, Warning, BLOCKED_ANONYMOUS_ID, BLOCKED_USER_ID, INVALID_ANONYMOUS_ID, INVALID_USER_ID,
-};
+use crate::call::{Deferred, Warning, BLOCKED_ANONYMOUS_ID, BLOCKED_USER_ID, INVALID_ANONYMOUS_ID, INVALID_USER_ID};
 use crate::decoding::{get, Object};
 use crate::names::{bounded, strip};
 
@@ -35,26 +33,13 @@ enum Id<'a> {
 }
 
 impl Rules {
-    pub fn new(
-        blocked_ids: HashSet<String>,
-        max_message_bytes: usize,
-        future_tolerance_us: i64,
-    ) -> Self {
+    pub fn new(blocked_ids: HashSet<String>, max_message_bytes: usize, future_tolerance_us: i64) -> Self {
         let blocked_bytes_max = blocked_ids.iter().map(String::len).max().unwrap_or(0);
-        Self {
-            blocked_ids,
-            blocked_bytes_max,
-            max_message_bytes,
-            future_tolerance_us,
-        }
+        Self { blocked_ids, blocked_bytes_max, max_message_bytes, future_tolerance_us }
     }
 
     /// `read_identity`; a message that is nobody's is deferred.
-    pub fn read_identity(
-        &self,
-        payload: &Object,
-        warnings: &mut Vec<Warning>,
-    ) -> Result<Identity, Deferred> {
+    pub fn read_identity(&self, payload: &Object, warnings: &mut Vec<Warning>) -> Result<Identity, Deferred> {
         let user = self.usable_id(get(payload, "userId"))?;
         let anonymous = self.usable_id(get(payload, "anonymousId"))?;
         match user {
@@ -75,10 +60,7 @@ impl Rules {
             }
         };
         match (user, anonymous_leaf) {
-            (Id::Usable(id), claim) => Ok(Identity {
-                leaf: key("user:", &id),
-                claim,
-            }),
+            (Id::Usable(id), claim) => Ok(Identity { leaf: key("user:", &id), claim }),
             (_, Some(leaf)) => Ok(Identity { leaf, claim: None }),
             (_, None) => Err(Deferred),
         }
@@ -109,17 +91,12 @@ impl Rules {
             return Err(Deferred);
         }
         let quote = text.as_bytes()[0];
-        let is_quoted = (quote == b'\'' || quote == b'"')
-            && text.len() > 2
-            && text.as_bytes()[text.len() - 1] == quote;
+        let is_quoted = (quote == b'\'' || quote == b'"') && text.len() > 2 && text.as_bytes()[text.len() - 1] == quote;
         Ok((is_quoted && self.is_listed(&text[1..text.len() - 1])) || self.is_listed(text))
     }
 
     fn is_listed(&self, text: &str) -> bool {
-        (text.len() <= self.blocked_bytes_max
-            && self
-                .blocked_ids
-                .contains(text.to_ascii_lowercase().as_str()))
+        (text.len() <= self.blocked_bytes_max && self.blocked_ids.contains(text.to_ascii_lowercase().as_str()))
             || text.bytes().all(|byte| byte == b'0' || byte == b'-')
     }
 }

@@ -49,11 +49,7 @@ fn corrected_time(
         return Ok(original);
     };
     let time = received - (sent - original);
-    Ok(Some(if (0..END).contains(&time) {
-        time
-    } else {
-        original
-    }))
+    Ok(Some(if (0..END).contains(&time) { time } else { original }))
 }
 
 fn read(payload: &Object, key: &str, warnings: &mut Vec<Warning>) -> Result<Option<i64>, Deferred> {
@@ -71,9 +67,7 @@ fn read_time(value: &JsonValue) -> Result<Option<i64>, Deferred> {
     Ok(match value {
         JsonValue::Str(text) => read_iso(text)?,
         JsonValue::Int(number) => (0..END / 1000).contains(number).then(|| number * 1000),
-        JsonValue::Float(number) if *number >= 0.0 && *number < (END / 1000) as f64 => {
-            Some(milliseconds(*number))
-        }
+        JsonValue::Float(number) if *number >= 0.0 && *number < (END / 1000) as f64 => Some(milliseconds(*number)),
         _ => None,
     })
 }
@@ -85,9 +79,7 @@ fn milliseconds(number: f64) -> i64 {
     if scale >= 0 {
         return digits * 10_i64.pow(scale as u32);
     }
-    10_i64
-        .checked_pow(scale.unsigned_abs())
-        .map_or(0, |divisor| digits / divisor)
+    10_i64.checked_pow(scale.unsigned_abs()).map_or(0, |divisor| digits / divisor)
 }
 
 /// `read_iso`: the time that an ISO 8601 text with an offset, or a bare date, names; None when it is unreadable.
@@ -140,10 +132,7 @@ fn parts(text: &[u8]) -> Option<Parts> {
         parts.second = two_digits(seconds)?;
         rest = &seconds[2..];
         if let Some((b'.' | b',', fraction)) = rest.split_first() {
-            let length = fraction
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count();
+            let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
             if length == 0 {
                 return None;
             }
@@ -178,9 +167,7 @@ fn offset(zone: &[u8]) -> Option<i64> {
 
 fn two_digits(text: &[u8]) -> Option<i64> {
     match text {
-        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => {
-            Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
-        }
+        [tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0')),
         _ => None,
     }
 }
@@ -195,18 +182,11 @@ impl Parts {
             1..=12 => 31,
             _ => return None,
         };
-        if self.year == 0
-            || !(1..=days).contains(&self.day)
-            || self.hour > 23
-            || self.minute > 59
-            || self.second > 59
-        {
+        if self.year == 0 || !(1..=days).contains(&self.day) || self.hour > 23 || self.minute > 59 || self.second > 59 {
             return None;
         }
         let seconds = (self.hour * 60 + self.minute) * 60 + self.second;
-        let time = days_since_1970(self.year, self.month, self.day) * DAY_US
-            + seconds * 1_000_000
-            + self.microsecond
+        let time = days_since_1970(self.year, self.month, self.day) * DAY_US + seconds * 1_000_000 + self.microsecond
             - self.offset_us;
         (0..END).contains(&time).then_some(time)
     }
@@ -224,16 +204,11 @@ pub fn iso_text(time: i64) -> String {
     let (days, within) = (time / DAY_US + DAYS_BEFORE_1970, time % DAY_US);
     let era = days / 146_097;
     let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     let (seconds, microsecond) = (within / 1_000_000, within % 1_000_000);
     let mut text = String::with_capacity(27);

@@ -88,10 +88,5 @@ pub fn read_track<'a>(
         }
         _ => None,
     };
-    Ok(Track::Occurrence(Occurrence {
-        event,
-        properties: typed,
-        sent_properties,
-        ignored,
-    }))
+    Ok(Track::Occurrence(Occurrence { event, properties: typed, sent_properties, ignored }))
 }

@@ -30,10 +30,7 @@ pub struct UserAgents {
 impl UserAgents {
     /// `read` is `domain.user_agent.read_user_agent`.
     pub fn new(read: Py<PyAny>) -> Self {
-        Self {
-            read,
-            known: HashMap::new(),
-        }
+        Self { read, known: HashMap::new() }
     }
 
     /// What a user agent says. A long one, and one that the twin fails to read, is deferred.

@@ -22,26 +22,13 @@ pub fn read_view<'a>(
         None => text_of(properties, "name", warnings),
     };
     let mut place = |key| place(properties, page, key, warnings);
-    let (url, path, title, referrer) = (
-        place("url"),
-        place("path"),
-        place("title"),
-        place("referrer"),
-    );
+    let (url, path, title, referrer) = (place("url"), place("path"), place("title"), place("referrer"));
     let mut text = String::with_capacity(256);
     match get(payload, "properties") {
         Some(object @ JsonValue::Object(_)) => write_json(object, &mut text)?,
         _ => text.push_str("{}"),
     }
-    Ok(View {
-        kind,
-        url,
-        path,
-        title,
-        referrer,
-        name,
-        properties: text,
-    })
+    Ok(View { kind, url, path, title, referrer, name, properties: text })
 }
 
 /// A property that is text, also the empty one; else what the context has, where not empty.

@@ -80,11 +80,22 @@ pub struct Occurrence<'a> {
     pub ignored: Vec<Warning>,
 }
 
+/// `domain.groups.Group`.
+#[derive(Debug)]
+pub struct Group<'a> {
+    pub company_id: String,
+    /// Standard fields by name; each at most once.
+    pub fields: Vec<(&'static str, Option<Cow<'a, str>>)>,
+    /// Custom attributes by name; each at most once.
+    pub attributes: Vec<(Cow<'a, str>, Kept<'a>)>,
+}
+
 #[derive(Debug)]
 pub enum Content<'a> {
     View(View<'a>),
     Track(Occurrence<'a>),
     Identify(Identify<'a>),
+    Group(Group<'a>),
 }
 
 impl Content<'_> {
@@ -94,6 +105,7 @@ impl Content<'_> {
             Content::View(view) => view.kind,
             Content::Track(_) => "track",
             Content::Identify(_) => "identify",
+            Content::Group(_) => "group",
         }
     }
 }

@@ -16,9 +16,10 @@ use xxhash_rust::xxh3::{xxh3_128, xxh3_64};
 use crate::call::{Call, Content, Deferred, Kept, Read, Warning};
 use crate::definitions::Definitions;
 use crate::interpret::interpret;
+use crate::reader::kept;
 use crate::rules::Rules;
 use crate::slots::{check_value, is_unconvertible, Defined, JsonText, Said, Slots};
-use crate::state::{decode_given, Contribution, Counters, Fields, Giver, Links, Malformed, OneClaim};
+use crate::state::{decode_given, encode_update, Contribution, Counters, Fields, Giver, Links, Malformed, OneClaim};
 use crate::user_agent::UserAgents;
 
 const USER: &str = "user:";
@@ -59,6 +60,8 @@ pub struct Leaves {
     rules: Rules,
     leaves_topic: Py<PyString>,
     leaves_partitions: u64,
+    companies_topic: Py<PyString>,
+    companies_partitions: u64,
     rows: Rows,
     definitions: Mutex<Option<(Py<PyAny>, Arc<Definitions>)>>,
     agents: Mutex<UserAgents>,
@@ -72,6 +75,7 @@ struct Rows {
     counters: Py<PyAny>,
     profile: Py<PyAny>,
     identity: Py<PyAny>,
+    member: Py<PyAny>,
     outgoing: Py<PyAny>,
     new: Py<PyAny>,
 }
@@ -86,6 +90,8 @@ impl Leaves {
         future_tolerance_us: i64,
         leaves_topic: Py<PyString>,
         leaves_partitions: u64,
+        companies_topic: Py<PyString>,
+        companies_partitions: u64,
         rows: &Bound<'_, PyTuple>,
         read_user_agent: Py<PyAny>,
         json_text: Py<PyAny>,
@@ -96,13 +102,16 @@ impl Leaves {
             rules: Rules::new(blocked_ids, max_message_bytes, future_tolerance_us),
             leaves_topic,
             leaves_partitions,
+            companies_topic,
+            companies_partitions,
             rows: Rows {
                 page_view: row(0)?,
                 occurrence: row(1)?,
                 counters: row(2)?,
                 profile: row(3)?,
                 identity: row(4)?,
-                outgoing: row(5)?,
+                member: row(5)?,
+                outgoing: row(6)?,
                 new: rows.py().get_type::<PyTuple>().getattr("__new__")?.unbind(),
             },
             definitions: Mutex::new(None),
@@ -283,6 +292,7 @@ enum MessageContent {
     View(Py<PyAny>),
     Occurrence(Py<PyAny>),
     Identify { fields: Vec<(&'static str, Kept<'static>)>, attributes: Vec<(String, Kept<'static>)> },
+    Group { company_id: String, update: Vec<u8> },
 }
 
 /// A leaf's state, and what a cycle does to it.
@@ -445,10 +455,9 @@ impl Cycle {
         let what = match &record.headers {
             Headers::Claim if !state.is_user => OneClaim::decode_letter(value).ok().map(What::Claim),
             // A withdrawal is Python's.
-            Headers::Contribution if state.is_user => Contribution::decode(value)
-                .ok()
-                .filter(|letter| letter.counters.is_some())
-                .map(What::Contribution),
+            Headers::Contribution if state.is_user => {
+                Contribution::decode(value).ok().filter(|letter| letter.counters.is_some()).map(What::Contribution)
+            }
             Headers::Message(origin) => {
                 let mut agents = leaves.agents.lock().expect("no panic while it is held");
                 match interpret(value, origin.timestamp_ms, &leaves.rules, definitions, &mut agents) {
@@ -629,7 +638,9 @@ impl Cycle {
                 What::Python => false,
                 What::Claim(_) => true,
                 What::Contribution(letter) => letter.given.is_some(),
-                What::Message(message) => matches!(message.content, MessageContent::Identify { .. }),
+                What::Message(message) => {
+                    matches!(message.content, MessageContent::Identify { .. } | MessageContent::Group { .. })
+                }
             };
             self.states[leaf].needs_fields |= needs_fields;
         }
@@ -745,6 +756,21 @@ impl Cycle {
                         }
                     }
                 }
+                let mut joined_at = message.at;
+                if let MessageContent::Group { company_id, update } = &message.content {
+                    with_fields = true;
+                    let Headers::Message(origin) = &record.headers else { unreachable!("a message") };
+                    sink.send_to_company(company_id, update, origin.timestamp_ms)?;
+                    if is_known {
+                        let known = state.fields.iter().flat_map(|fields| &fields.companies);
+                        let joined = known.filter(|(known, _)| known == company_id).map(|(_, joined_at)| *joined_at);
+                        joined_at = joined_at.min(joined.min().unwrap_or(joined_at));
+                    } else {
+                        let has_joined;
+                        (joined_at, has_joined) = state.fields.get_or_insert_default().join(company_id, message.at);
+                        state.fields_changed |= has_joined;
+                    }
+                }
                 if !is_known {
                     self.seen.insert(message.seen_key, record.offset);
                     sink.seen.set_item(PyBytes::new(sink.py, &message.seen_key), record.offset)?;
@@ -755,6 +781,9 @@ impl Cycle {
                         MessageContent::View(row) => sink.page_views.append(row)?,
                         MessageContent::Occurrence(row) => sink.occurrences.append(row)?,
                         MessageContent::Identify { .. } => {}
+                        MessageContent::Group { company_id, .. } => {
+                            sink.member(company_id, &state.name, joined_at)?;
+                        }
                     }
                     state.is_touched |= with_fields || is_known || has_moved;
                     state.is_touched_whole |= with_fields;
@@ -857,8 +886,7 @@ impl Leaf {
             return false;
         }
         let is_first = self.counters.is_none();
-        let counters =
-            self.counters.get_or_insert(Counters { page_views: 0, first_seen: message.at, last_seen: None });
+        let counters = self.counters.get_or_insert(Counters { page_views: 0, first_seen: message.at, last_seen: None });
         let has_moved = is_first || message.is_page || message.at < counters.first_seen;
         counters.first_seen = counters.first_seen.min(message.at);
         if message.is_page {
@@ -969,6 +997,16 @@ impl From<Deferred> for Odd {
     }
 }
 
+/// `domain.leaf._unconvertible`; also whether all that these values may ask for can be done here.
+fn count_unconvertible(attributes: &[(Cow<'_, str>, Kept<'_>)], definitions: &Defined) -> Result<usize, Deferred> {
+    let mut count = 0;
+    for (name, value) in attributes {
+        check_value(name, value, definitions)?;
+        count += usize::from(is_unconvertible(name, value, definitions)?);
+    }
+    Ok(count)
+}
+
 fn checked(error: impl std::fmt::Debug) -> PyErr {
     PyRuntimeError::new_err(format!("expected state that was found fit to be decided here; came {error:?}"))
 }
@@ -1023,17 +1061,18 @@ impl Message {
                 )?;
                 MessageContent::Occurrence(leaves.named(py, &leaves.rows.occurrence, row)?.unbind())
             }
+            Content::Group(group) => {
+                match count_unconvertible(&group.attributes, &definitions.company) {
+                    Ok(count) => warnings.extend(std::iter::repeat_n("ignored_company_attribute", count)),
+                    Err(Deferred) => return Ok(None),
+                }
+                MessageContent::Group { update: encode_update(&group, &message_id, at), company_id: group.company_id }
+            }
             Content::Identify(said) => {
                 warnings.extend(said.ignored);
-                for (name, value) in &said.attributes {
-                    if check_value(name, value, &definitions.user).is_err() {
-                        return Ok(None);
-                    }
-                    match is_unconvertible(name, value, &definitions.user) {
-                        Ok(false) => {}
-                        Ok(true) => warnings.push("ignored_attribute"),
-                        Err(Deferred) => return Ok(None),
-                    }
+                match count_unconvertible(&said.attributes, &definitions.user) {
+                    Ok(count) => warnings.extend(std::iter::repeat_n("ignored_attribute", count)),
+                    Err(Deferred) => return Ok(None),
                 }
                 let kept = |value: Option<Cow<'_, str>>| {
                     value.map_or(Kept::Null, |value| Kept::Text(value.into_owned().into()))
@@ -1086,6 +1125,7 @@ struct Sink<'a, 'py> {
     occurrences: Bound<'py, PyList>,
     counters: Bound<'py, PyList>,
     profiles: Bound<'py, PyList>,
+    members: Bound<'py, PyList>,
     identities: Bound<'py, PyList>,
     identities_gone: Bound<'py, PyList>,
     profiles_gone: Bound<'py, PyList>,
@@ -1114,6 +1154,7 @@ impl<'a, 'py> Sink<'a, 'py> {
             occurrences: list("occurrences")?,
             counters: list("counters")?,
             profiles: list("profiles")?,
+            members: list("company_members")?,
             identities: list("identities")?,
             identities_gone: list("identities_gone")?,
             profiles_gone: list("profiles_gone")?,
@@ -1136,6 +1177,24 @@ impl<'a, 'py> Sink<'a, 'py> {
             PyList::new(py, [header])?,
         );
         self.outgoing.append(leaves.named(py, &leaves.rows.outgoing, row.into_pyobject(py)?)?)
+    }
+
+    fn send_to_company(&self, company_id: &str, update: &[u8], timestamp_ms: i64) -> PyResult<()> {
+        let (py, leaves) = (self.py, self.leaves);
+        let row = (
+            leaves.companies_topic.bind(py),
+            xxh3_64(company_id.as_bytes()) % leaves.companies_partitions,
+            PyBytes::new(py, company_id.as_bytes()),
+            PyBytes::new(py, update),
+            timestamp_ms,
+            PyList::empty(py),
+        );
+        self.outgoing.append(leaves.named(py, &leaves.rows.outgoing, row.into_pyobject(py)?)?)
+    }
+
+    fn member(&self, company_id: &str, leaf: &str, joined_at: i64) -> PyResult<()> {
+        let row = (company_id, leaf, joined_at).into_pyobject(self.py)?;
+        self.members.append(self.leaves.named(self.py, &self.leaves.rows.member, row)?)
     }
 
     fn counters(&self, leaf: &str, counters: &Counters, to_offset: i64) -> PyResult<()> {
@@ -1165,16 +1224,8 @@ impl<'a, 'py> Sink<'a, 'py> {
     }
 
     fn json_text(&self, value: &Kept<'_>) -> String {
-        let py = self.py;
-        let value = match value {
-            Kept::Null => py.None().into_bound(py),
-            Kept::Bool(value) => value.into_pyobject(py).expect("infallible").to_owned().into_any(),
-            Kept::Int(number) => number.into_pyobject(py).expect("infallible").into_any(),
-            Kept::Float(number) => number.into_pyobject(py).expect("infallible").into_any(),
-            Kept::Text(value) => text(py, value),
-            Kept::Json(json) => PyList::new(py, [json.as_ref()]).expect("a list of one").into_any(),
-        };
-        let told = self.leaves.json_text.bind(py).call1((value,)).and_then(|told| told.extract());
+        let value = kept(self.py, value).expect("whatever state keeps has an object");
+        let told = self.leaves.json_text.bind(self.py).call1((value,)).and_then(|told| told.extract());
         told.expect("whatever state keeps has a JSON text")
     }
 

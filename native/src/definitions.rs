@@ -32,6 +32,7 @@ pub struct Event {
 #[derive(Default)]
 pub struct Definitions {
     pub user: HashMap<String, Definition>,
+    pub company: HashMap<String, Definition>,
     pub events: HashMap<String, Event>,
 }
 
@@ -43,6 +44,8 @@ impl Definitions {
             let (name, defined): (String, Bound<'_, PyAny>) = item?.extract()?;
             if name == "user" {
                 taken.user = scope(&defined)?;
+            } else if name == "company" {
+                taken.company = scope(&defined)?;
             } else if let Some(event) = name.strip_prefix("event:") {
                 taken.events.entry(event.to_owned()).or_default().properties = scope(&defined)?;
             }

@@ -8,6 +8,7 @@ use crate::call::{Call, Content, Deferred, Read, WRONG_SHAPE};
 use crate::conversion::text;
 use crate::decoding::{decode, get, Object};
 use crate::definitions::Definitions;
+use crate::groups::{self, read_group};
 use crate::identify::{read_identify, undefined};
 use crate::names::bounded;
 use crate::rules::Rules;
@@ -67,6 +68,14 @@ fn read<'a>(
                 return Ok(Read::Undefined(pairs));
             }
             Content::Identify(identify)
+        }
+        "group" => {
+            let group = read_group(payload)?;
+            let pairs = groups::undefined(&group, definitions);
+            if !pairs.is_empty() {
+                return Ok(Read::Undefined(pairs));
+            }
+            Content::Group(group)
         }
         _ => return Err(Deferred),
     };

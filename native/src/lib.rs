@@ -6,6 +6,7 @@ mod conversion;
 mod cycle;
 mod decoding;
 mod definitions;
+mod groups;
 mod identify;
 mod interpret;
 mod names;

@@ -63,10 +63,17 @@ fn told<'py>(py: Python<'py>, call: Call<'_>) -> PyResult<Bound<'py, PyAny>> {
         Content::Track(track) => {
             (track.event, track.properties, track.sent_properties, track.ignored).into_pyobject(py)?.into_any()
         }
+        Content::Group(group) => {
+            let attributes = PyList::empty(py);
+            for (name, value) in group.attributes {
+                attributes.append((name, kept(py, &value)?))?;
+            }
+            (group.company_id, group.fields, attributes).into_pyobject(py)?.into_any()
+        }
         Content::Identify(identify) => {
             let attributes = PyList::empty(py);
             for (name, value) in identify.attributes {
-                attributes.append((name, kept(py, value)?))?;
+                attributes.append((name, kept(py, &value)?))?;
             }
             (identify.fields, attributes, identify.ignored).into_pyobject(py)?.into_any()
         }
@@ -76,7 +83,7 @@ fn told<'py>(py: Python<'py>, call: Call<'_>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// A value as `contracts.records.Kept` has it.
-fn kept<'py>(py: Python<'py>, value: Kept<'_>) -> PyResult<Bound<'py, PyAny>> {
+pub fn kept<'py>(py: Python<'py>, value: &Kept<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Kept::Null => py.None().into_bound(py),
         Kept::Bool(boolean) => boolean.into_pyobject(py)?.to_owned().into_any(),

@@ -52,7 +52,9 @@ fn typed<'d>(definitions: &'d Defined, name: &str) -> Option<&'d Definition> {
 
 /// `converts`, given a definition of another type than `string`.
 pub fn converts(value: &Kept, definition: &Definition) -> Result<bool, Deferred> {
-    with_json(value, |json| Ok(matches!(json, JsonValue::Null) || !matches!(convert(json, definition)?, Converted::Unconvertible)))
+    with_json(value, |json| {
+        Ok(matches!(json, JsonValue::Null) || !matches!(convert(json, definition)?, Converted::Unconvertible))
+    })
 }
 
 /// `convert_kept` under a definition of another type than `string`, as JSON text; None where nothing is shown.
@@ -84,7 +86,12 @@ fn with_json<R>(value: &Kept, then: impl FnOnce(&JsonValue) -> Result<R, Deferre
 
 impl Slot {
     /// `taken`; None where that changes nothing.
-    fn taken(&self, said: &Said, definition: Option<&Definition>, json_text: JsonText) -> Result<Option<Self>, Deferred> {
+    fn taken(
+        &self,
+        said: &Said,
+        definition: Option<&Definition>,
+        json_text: JsonText,
+    ) -> Result<Option<Self>, Deferred> {
         let is_newer = said.is_newer(&self.newest, json_text);
         let Some(definition) = definition else {
             return Ok(is_newer.then(|| Self { newest: said.clone(), fallback: None }));

@@ -4,7 +4,7 @@
 use rmp::encode::{write_array_len, write_bool, write_f64, write_map_len, write_nil, write_sint, write_str};
 use rmp::Marker;
 
-use crate::call::Kept;
+use crate::call::{Group, Kept};
 use crate::slots::Slots;
 
 pub const SCHEMA_VERSION: i64 = 1;
@@ -425,15 +425,22 @@ impl Contribution {
 pub struct Fields {
     pub fields: Slots,
     pub attributes: Slots,
-    /// Memberships and companies, as they stand in the record: nothing here changes them.
-    rest: Vec<u8>,
+    /// Memberships, as they stand in the record: nothing here changes them.
+    memberships: Vec<u8>,
+    /// groupId and the least event time of this leaf's group calls for it.
+    pub companies: Vec<(String, i64)>,
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        let mut rest = Writer::default();
-        rest.map(0).map(0);
-        Self { fields: Slots::default(), attributes: Slots::default(), rest: rest.0 }
+        let mut memberships = Writer::default();
+        memberships.map(0);
+        Self {
+            fields: Slots::default(),
+            attributes: Slots::default(),
+            memberships: memberships.0,
+            companies: Vec::new(),
+        }
     }
 }
 
@@ -441,18 +448,39 @@ impl Fields {
     pub fn decode(data: &[u8]) -> Result<Self> {
         let mut reader = Reader::record(data, 5)?;
         let (fields, attributes) = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
-        let mut rest = reader.raw()?.to_vec();
-        rest.extend_from_slice(reader.raw()?);
+        let memberships = reader.raw()?.to_vec();
+        let mut companies = Vec::new();
+        for _ in 0..reader.map()? {
+            companies.push((reader.text()?.to_owned(), reader.int()?));
+        }
         reader.end()?;
-        Ok(Self { fields, attributes, rest })
+        Ok(Self { fields, attributes, memberships, companies })
     }
 
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::record(5);
         self.fields.write(&mut writer);
         self.attributes.write(&mut writer);
-        writer.raw(&self.rest);
+        writer.raw(&self.memberships).map(self.companies.len());
+        for (company_id, joined_at) in &self.companies {
+            writer.text(company_id).int(*joined_at);
+        }
         writer.0
+    }
+
+    /// Join a company; returns since when, and whether that has changed anything: `domain.leaf._grouped`.
+    pub fn join(&mut self, company_id: &str, at: i64) -> (i64, bool) {
+        match self.companies.iter_mut().find(|(known, _)| known == company_id) {
+            Some((_, joined_at)) if *joined_at <= at => (*joined_at, false),
+            Some((_, joined_at)) => {
+                *joined_at = at;
+                (at, true)
+            }
+            None => {
+                self.companies.push((company_id.to_owned(), at));
+                (at, true)
+            }
+        }
     }
 
     /// What an owner is given of it, as `GivenFields`; None where there is nothing.
@@ -473,4 +501,22 @@ pub fn decode_given(data: &[u8]) -> Result<(Slots, Slots)> {
     let given = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
     reader.end()?;
     Ok(given)
+}
+
+/// Write `CompanyUpdate`: what one group call says of a company.
+pub fn encode_update(group: &Group, message_id: &str, at: i64) -> Vec<u8> {
+    let mut writer = Writer::record(6);
+    writer.text(&group.company_id).text(message_id).int(at).map(group.fields.len());
+    for (name, value) in &group.fields {
+        writer.text(name);
+        match value {
+            Some(value) => writer.text(value),
+            None => writer.null(),
+        };
+    }
+    writer.map(group.attributes.len());
+    for (name, value) in &group.attributes {
+        writer.text(name).kept(value);
+    }
+    writer.0
 }

@@ -63,7 +63,17 @@ def hot_path(settings: Settings, rules: Rules) -> Any:  # noqa: ANN401  the modu
         rules.future_tolerance_us,
         settings.leaves_topic,
         settings.leaves_partitions,
-        (rows.PageView, rows.EventOccurrence, rows.Counters, rows.Profile, rows.Identity, Outgoing),
+        settings.companies_topic,
+        settings.companies_partitions,
+        (
+            rows.PageView,
+            rows.EventOccurrence,
+            rows.Counters,
+            rows.Profile,
+            rows.Identity,
+            rows.CompanyMember,
+            Outgoing,
+        ),
         read_user_agent,
         json_text,
     )

@@ -15,6 +15,7 @@ from contracts.outcomes import Refusal
 from contracts.records import Kept
 from domain.calls import Call, interpret, missing
 from domain.decoding import decode
+from domain.groups import Group
 from domain.identify import Identify
 from domain.identity import Rules
 from domain.tracks import Track, occurrence
@@ -33,7 +34,7 @@ TYPES = dict(zip(NUMBERS, [kind for kind in AttributeType if kind is not Attribu
 EVENT = "Order Completed"
 BY_HAND = Definitions().extended(
     1,
-    [(scope, name, Definition(kind, CHOICES)) for scope in ("user", f"event:{EVENT}") for name, kind in TYPES.items()],
+    [(scope, name, Definition(kind, CHOICES)) for scope in ("user", "company", f"event:{EVENT}") for name, kind in TYPES.items()],
 )
 ALL_IDS = Rules.of((), max_message_bytes=1024 * 1024, future_tolerance_s=300)
 MOST = 0.85
@@ -70,6 +71,8 @@ def by_twin(call: Call, definitions: Definitions):
         told = (row.event, parsed(row.properties), parsed(row.sent_properties), kinds(ignored))
     elif isinstance(content, Identify) and content.membership is None:
         told = (list(content.fields.items()), list(content.attributes.items()), kinds(content.ignored))
+    elif isinstance(content, Group):
+        told = (content.company_id, list(content.fields.items()), list(content.attributes.items()))
     else:
         return None
     assert len(call.claims) <= 1

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from contracts import records as state
 from domain.calls import missing
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
-    from streams.engine.producer import Outgoing
+    from streams.engine.producer import Outgoing, Runs
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -61,6 +61,15 @@ class LeafPlan:
     items: dict[Partition, list[Item]] = field(default_factory=dict)
 
 
+class Logged(NamedTuple):
+    """What a changelog transaction has carried of one partition, for its store."""
+
+    owned: OwnedState
+    stored: list[tuple[str, Pairs]]
+    positions: dict[str, int]
+    """Reached in each changelog."""
+
+
 class LeafHandler:
     """Decides and commits the cycles of the leaves topic."""
 
@@ -69,6 +78,7 @@ class LeafHandler:
         self._meter = meter
         self._writer = context.writer("leaf")
         self._table = leaves_table(context.settings)
+        self._changelogs = context.changelogs(self._table.topic)
         context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._seen: dict[Partition, SeenMessages] = {}
@@ -77,15 +87,15 @@ class LeafHandler:
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older owner, restore, and go on at the lesser of S and P."""
-        owned = await take_over_state(self._context, self._table, partition)
+        owned = await take_over_state(self._context, self._table, partition, self._changelogs)
         self._owned[partition] = owned
         self._seen[partition] = SeenMessages(owned.store, self._context.settings.dedupe_window_days)
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:
-        """Close the store and the producer."""
+        """Close the store."""
         del self._seen[partition]
-        await self._owned.pop(partition).close()
+        self._owned.pop(partition).store.close()
 
     def passed_over(self, partition: Partition, position: int) -> None:
         """Nothing: no transaction writes this topic."""
@@ -230,7 +240,7 @@ class LeafHandler:
         """Make a cycle so.
 
         (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
-        (b) One changelog transaction a partition: the records, the messages seen, and S.
+        (b) One changelog transaction for all partitions: the records, the messages seen, and each S.
         (c) One Postgres transaction for all partitions: rows and P.
         (d) The stores: what (b) carried, and the changelog positions that it reached.
         (e) Done: the next cycle reads from the stores what this one changed.
@@ -239,16 +249,14 @@ class LeafHandler:
             await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._context.outgoing.send_runs)
         crash_points.reached("leaf-sent")
         with self._meter.step("changelog"):
-            async with asyncio.TaskGroup() as group:
-                logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+            logged = await self._log_changes(plan)
         crash_points.reached("leaf-logged")
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
         crash_points.reached("leaf-written")
         self._context.metrics.written(plan.batch)
         with self._meter.step("store"):
-            for (owned, _), task in zip(plan.changes, logged, strict=True):
-                stored, positions = task.result()
+            for owned, stored, positions in logged:
                 owned.store.apply(stored, positions)
                 crash_points.reached("leaf-storing")
         crash_points.reached("leaf-stored")
@@ -259,23 +267,27 @@ class LeafHandler:
         plan.batch = account_for(plan.items, batch, refused)
         return plan.batch
 
-    async def _log_changes(
-        self, owned: OwnedState, changes: Changes, decided_ms: int
-    ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
-        """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
-        settings, number = self._context.settings, owned.partition.partition
-        pairs: Pairs = [(key, None if kept is None else state.encode(kept)) for key, kept in changes.records.items()]
-        pairs.append((APPLIED, encode_position(changes.applied)))
-        entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
-        positions = await owned.producer.transact_runs(
-            {
-                (settings.leaves_changelog, number): [(decided_ms, key, value, NO_HEADERS) for key, value in pairs],
-                (settings.seen_changelog, number): [(decided_ms, b"", pack_entries(entries), NO_HEADERS)],
-            }
-        )
-        crash_points.reached("leaf-logging")
-        stored: list[tuple[str, Pairs]] = [
-            (leaves.FAMILY, pairs),
-            (self._seen[owned.partition].family(decided_ms), [*entries]),
+    async def _log_changes(self, plan: LeafPlan) -> list[Logged]:
+        """Log what a cycle changes; returns what each store is to hold then, and the changelog positions reached."""
+        settings = self._context.settings
+        topics = settings.leaves_changelog, settings.seen_changelog
+        runs: Runs = {}
+        stored: list[list[tuple[str, Pairs]]] = []
+        for owned, changes in plan.changes:
+            pairs: Pairs = [
+                (key, None if kept is None else state.encode(kept)) for key, kept in changes.records.items()
+            ]
+            pairs.append((APPLIED, encode_position(changes.applied)))
+            entries = [(key, encode_offset(offset)) for key, offset in changes.seen.items()]
+            number = owned.partition.partition
+            runs[settings.leaves_changelog, number] = [
+                (plan.decided_ms, key, value, NO_HEADERS) for key, value in pairs
+            ]
+            runs[settings.seen_changelog, number] = [(plan.decided_ms, b"", pack_entries(entries), NO_HEADERS)]
+            family = self._seen[owned.partition].family(plan.decided_ms)
+            stored.append([(leaves.FAMILY, pairs), (family, [*entries])])
+        ends = await self._changelogs.transact_runs(runs)
+        return [
+            Logged(owned, writes, {topic: ends[topic, owned.partition.partition] for topic in topics})
+            for (owned, _), writes in zip(plan.changes, stored, strict=True)
         ]
-        return stored, {topic: offset for (topic, _), offset in positions.items()}

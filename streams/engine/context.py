@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -14,20 +15,21 @@ from contracts.errors import ServiceError
 from domain.identity import Rules
 from sinks.postgres.database import Database
 from sinks.postgres.definitions import DefinitionStore
-from sinks.postgres.progress import Progress, skip, take
+from sinks.postgres.progress import Progress, let_go, skip, take, take_changelogs
 from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
-from streams.engine.producer import BatchProducer
+from streams.engine.producer import BatchProducer, fence
 from streams.engine.restorer import BULK_AT_ONCE
 from streams.engine.standby import Standbys
 from streams.metrics import Metrics
 from streams.topics import require_topics, topic_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from contracts.settings import Settings
+    from sinks.postgres.progress import Writer as ChangelogWriter
     from streams.engine.batches import Partition
     from tables.store import PartitionStore
 
@@ -36,6 +38,10 @@ log = logging.getLogger(__name__)
 COMPRESSION: Final = "zstd"
 """Of the leaves topic, above all. Messages of one kind after another shrink to a tenth, so that compressing costs less
 than the copies, checksums and socket writes of what it saves; and so does reading it."""
+
+LET_GO_S_MAX: Final = 1.0
+"""How long it may take to tell Postgres which partitions are let go: some milliseconds, unless it is away. Whoever
+takes them over then has to fence this worker."""
 
 CLOSE_S_MAX: Final = 1.0
 """How long a server may take to let its connections go, which have nothing under way."""
@@ -58,6 +64,13 @@ class Context:
         self.cluster = Cluster(settings)
         self.outgoing = BatchProducer(self.cluster, compression=COMPRESSION)
         """Sends what goes to other stages and other workers."""
+        self._changelogs: list[BatchProducer] = []
+        self._incarnation = secrets.token_hex(8)
+        self._to_let_go: set[Partition] = set()
+        """Partitions with state that Postgres may name one of our producers for."""
+        self._fenced: set[str] = set()
+        """Transactional ids of others that nobody writes under any more."""
+        self._fencing = asyncio.Lock()
         self.definitions = LiveDefinitions(DefinitionStore(self._database("definitions")))
         self.state_dir = settings.data_dir / "state"
         """Where the partition stores of this worker live."""
@@ -76,6 +89,12 @@ class Context:
         """A writer of its own for a stage: stages commit side by side."""
         return Writer(self._database(stage), self.settings.app_version)
 
+    def changelogs(self, topic: str) -> BatchProducer:
+        """The producer for all changelogs of the stage that reads `topic`, in this process and no other."""
+        producer = BatchProducer(self.cluster, transactional_id=f"{topic}-{self.worker}-{self._incarnation}")
+        self._changelogs.append(producer)
+        return producer
+
     async def take(self, partition: Partition) -> Progress:
         """Become the partition's owner in Postgres; returns where it stands."""
         settings = self.settings
@@ -86,6 +105,47 @@ class Context:
                     connection, settings.app_version, partition.topic, partition.partition, self.worker
                 ),
             )
+
+    async def take_changelogs(self, partition: Partition, transactional_id: str) -> Progress | ChangelogWriter:
+        """Become the owner of a partition with state; or tell who may write its changelogs still."""
+        settings = self.settings
+        self._to_let_go.add(partition)
+        async with self._taking_turn:
+            return await self._taking.run(
+                f"taking {partition.topic}/{partition.partition}",
+                lambda connection: take_changelogs(
+                    connection,
+                    settings.app_version,
+                    *partition,
+                    self.worker,
+                    transactional_id=transactional_id,
+                    fenced=self._fenced,
+                ),
+            )
+
+    async def fence(self, transactional_id: str) -> None:
+        """Have Kafka refuse whoever writes under this id. Once: nobody takes up the id of another process."""
+        async with self._fencing:
+            if transactional_id not in self._fenced:
+                await fence(self.cluster, transactional_id)
+                self._fenced.add(transactional_id)
+                log.info("fenced %s, which had not let go of its partitions", transactional_id)
+
+    async def let_go(self, keep: Collection[Partition]) -> None:
+        """Tell whoever comes next that nothing of ours writes changelogs any more, but for those of `keep`."""
+        if not (gone := sorted(self._to_let_go.difference(keep))):
+            return
+        ids = [str(producer.transactional_id) for producer in self._changelogs]
+        try:
+            async with asyncio.timeout(LET_GO_S_MAX), self._taking_turn:
+                await self._taking.run(
+                    f"letting go of {len(gone)} partitions",
+                    lambda connection: let_go(connection, self.settings.app_version, ids, gone),
+                )
+        except TimeoutError:
+            log.warning("Postgres does not answer: whoever takes over %d partitions fences this worker", len(gone))
+        else:
+            self._to_let_go.difference_update(gone)
 
     async def skip(self, partition: Partition, epoch: int, from_offset: int, to_offset: int) -> None:
         """Pass over what an owned source partition's retention has deleted, and count it, in Postgres and here."""
@@ -112,13 +172,13 @@ class Context:
                 f"expected Kafka at {self.settings.bootstrap_servers}; {await self.cluster.refusal()}. Check the "
                 "address, the security settings, and that the brokers run"
             ) from error
-        await self.outgoing.start()
+        await asyncio.gather(self.outgoing.start(), *(producer.start() for producer in self._changelogs))
         await self.definitions.start(fail)
 
     async def stop(self) -> None:
         """Disconnect."""
         await self.definitions.stop()
-        await self.outgoing.stop()
+        await asyncio.gather(self.outgoing.stop(), *(producer.stop() for producer in self._changelogs))
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 await asyncio.gather(*(database.close() for database in self._databases))

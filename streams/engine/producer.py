@@ -30,7 +30,7 @@ REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 """A transaction left open by a killed worker holds up readers of its partitions for so long at most; a successor
-aborts it at once when it takes the partition over."""
+aborts it at once when it takes one of the partitions over."""
 
 
 class Outgoing(NamedTuple):
@@ -69,7 +69,7 @@ class BatchProducer:
     def __init__(
         self, cluster: Cluster, *, transactional_id: str | None = None, compression: str | None = None
     ) -> None:
-        self._transactional_id = transactional_id
+        self.transactional_id = transactional_id
         self._options: dict[str, Any] = {
             **cluster.client_options,
             "acks": "all",
@@ -140,7 +140,7 @@ class BatchProducer:
     async def transact_runs(self, runs: Mapping[tuple[str, int], Sequence[Content]]) -> dict[tuple[str, int], int]:
         """Send `runs` in one transaction and commit it; returns what `send_runs` returns.
 
-        Raises FencedError when another worker has taken the partition: nothing of it will be visible.
+        Raises FencedError when another worker has taken one of the partitions: nothing of it will be visible.
         """
         try:
             await self._producer.begin_transaction()
@@ -153,7 +153,18 @@ class BatchProducer:
             return positions
         # Raised here, for an error raised above would come in a group.
         msg = (
-            f"transactional id {self._transactional_id!r} is now in use by another worker, which owns this partition; "
-            "this worker stops and joins the group again"
+            f"transactional id {self.transactional_id!r} was fenced by another worker, which has taken a partition of "
+            f"this one over, or a transaction was open for {TRANSACTION_TIMEOUT_MS // 1000} s; this worker stops and "
+            "joins the group again"
         )
         raise FencedError(msg) from fenced
+
+
+async def fence(cluster: Cluster, transactional_id: str) -> None:
+    """Have the broker refuse whoever writes under this id, from now on; what he has begun is taken back.
+
+    On return nothing of his can appear any more, nor is anything of his undecided.
+    """
+    producer = BatchProducer(cluster, transactional_id=transactional_id)
+    await producer.start()
+    await producer.stop()

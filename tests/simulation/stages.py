@@ -43,7 +43,6 @@ class Owned:
 
     partition: Partition
     epoch: int
-    writer: int
     store: Store
     applied: int
     """S, as far as cycles have been decided."""
@@ -101,21 +100,23 @@ class Stage:
         """How soon a cycle is decided: the later, the more is pending."""
         self.definitions = postgres.definitions
         self.rules = RULES
+        self.writer = kafka.new_writer()
         self.owned: dict[Partition, Owned] = {}
         self.plans: list[Plan] = []
         self.stores: dict[Partition, Store] = {}
 
     def take_over(self, partition: Partition) -> Owned:
-        """Fence the older owner, restore, and go on at the lesser of S and P."""
-        writer = self.kafka.new_writer(partition)
+        """Fence the older owner unless he has let go, restore, and go on at the lesser of S and P."""
         progress = self.postgres.take(partition)
+        if progress.writer not in {None, self.writer}:
+            self.kafka.fence(progress.writer)
+        progress.writer = self.writer
         store = self.stores.setdefault(partition, Store())
         store.restore(self.kafka.changelogs[partition])
         committed = progress.next_offset or 0
         owned = Owned(
             partition,
             progress.epoch,
-            writer,
             store,
             store.applied,
             committed,
@@ -168,11 +169,12 @@ class Stage:
             done = self._send_some(plan)
         elif step == "postgres":
             self.postgres.commit(plan.batch)
+        elif step == "changelog":
+            self._log(plan)
         elif plan.changes:
             if plan.rest is None:
                 plan.rest = self.random.sample(plan.changes, len(plan.changes))
-            change = plan.rest.pop()
-            self._log(change) if step == "changelog" else self._store(change)
+            self._store(plan.rest.pop())
             done = not plan.rest
         if done:
             plan.step += 1
@@ -196,10 +198,12 @@ class Stage:
                 del plan.sends[index]
         return not plan.sends
 
-    def _log(self, change: Change) -> None:
-        change.transaction = change.encoded()
-        owned = change.owned
-        change.position = self.kafka.transact(owned.partition, owned.writer, change.transaction)
+    def _log(self, plan: Plan) -> None:
+        transactions = {change.owned.partition: change.encoded() for change in plan.changes}
+        positions = self.kafka.transact(self.writer, transactions)
+        for change in plan.changes:
+            change.transaction = transactions[change.owned.partition]
+            change.position = positions[change.owned.partition]
 
     def _store(self, change: Change) -> None:
         change.owned.store.apply(change.transaction or change.encoded(), change.position)
@@ -211,9 +215,15 @@ class Stage:
         return self.plans[0].sends or []
 
     def clear(self) -> None:
-        """The process has ended."""
+        """The process has ended; another one begins."""
         self.owned.clear()
         self.plans.clear()
+        self.writer = self.kafka.new_writer()
+
+    def let_go(self, partition: Partition) -> None:
+        """A rebalance has given the partition to somebody else; nothing is under way."""
+        if self.owned.pop(partition, None) is not None:
+            self.postgres.let_go(partition, self.writer)
 
 
 class LeafStage(Stage):

@@ -9,6 +9,7 @@ from domain import fold, ownership
 from streams.agents import leaf_state
 from streams.agents.leaf_cycle import LeafCycle
 from tests.simulation import stages
+from tests.simulation.kafka import Kafka
 from tests.simulation.run import run
 
 SEEDS_MAX = 3000
@@ -114,6 +115,10 @@ def repetitions_of_the_router_count(monkeypatch):
     monkeypatch.setattr(LeafCycle, "_count_once", lambda self, item, _: item.record.offset >= self._was_committed)
 
 
+def former_owner_is_not_fenced(monkeypatch):
+    monkeypatch.setattr(Kafka, "fence", lambda *_: None)
+
+
 def second_cycle_reads_past_the_first(monkeypatch):
     monkeypatch.setattr(stages.LeafStage, "_unstored", lambda *_: [])
 
@@ -134,6 +139,7 @@ def second_cycle_reads_past_the_first(monkeypatch):
         last_giver_wins_in_the_fold,
         nothing_is_seen_before,
         repetitions_of_the_router_count,
+        former_owner_is_not_fenced,
         second_cycle_reads_past_the_first,
     ],
 )

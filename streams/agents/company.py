@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from contracts import records as state
 from domain.company import apply_company, company_row
@@ -36,6 +36,15 @@ REMADE_COMPANIES_MAX: Final = 5000
 """Companies made again in one cycle after a definition was changed."""
 
 
+class Logged(NamedTuple):
+    """What a changelog transaction has carried of one partition, for its store."""
+
+    owned: OwnedState
+    pairs: Pairs
+    position: int
+    """Reached in the changelog."""
+
+
 @dataclass(slots=True)
 class CompanyPlan:
     """What one cycle decided."""
@@ -44,6 +53,8 @@ class CompanyPlan:
     changes: list[tuple[OwnedState, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
     """Partition, records by company, and S."""
     batch: Batch = field(default_factory=Batch)
+    logged: list[Logged] = field(default_factory=list)
+    """There once the changes are in the changelog."""
 
 
 def read_update(record: Record) -> state.CompanyUpdate:
@@ -165,11 +176,14 @@ class CompanyHandler:
             (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
         )
 
-    async def commit(self, plan: CompanyPlan) -> None:
-        """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
+    async def log(self, plan: CompanyPlan) -> None:
+        """(b) The changelog. Nothing goes out to others."""
         with self._meter.step("changelog"):
-            logged = await self._log_changes(plan)
+            plan.logged = await self._log_changes(plan)
         crash_points.reached("company-logged")
+
+    async def write(self, plan: CompanyPlan) -> None:
+        """(c) Postgres, (d) the stores, (e) done."""
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan.batch)
         crash_points.reached("company-written")
@@ -177,12 +191,12 @@ class CompanyHandler:
         if refused:
             log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
         with self._meter.step("store"):
-            for owned, pairs, position in logged:
+            for owned, pairs, position in plan.logged:
                 owned.store.apply([(companies.FAMILY, pairs)], {self._context.settings.companies_changelog: position})
         crash_points.reached("company-stored")
         self._under_way.remove(plan)
 
-    async def _log_changes(self, plan: CompanyPlan) -> list[tuple[OwnedState, Pairs, int]]:
+    async def _log_changes(self, plan: CompanyPlan) -> list[Logged]:
         """Log what a cycle changes; returns what each store is to hold then, and the changelog position reached."""
         topic = self._context.settings.companies_changelog
         stored: list[Pairs] = []
@@ -194,6 +208,6 @@ class CompanyHandler:
             stored.append(pairs)
         ends = await self._changelogs.transact_runs(runs)
         return [
-            (owned, pairs, ends[topic, owned.partition.partition])
+            Logged(owned, pairs, ends[topic, owned.partition.partition])
             for (owned, _, _), pairs in zip(plan.changes, stored, strict=True)
         ]

@@ -1,7 +1,7 @@
 """The leaf agent: every message of a leaf, in the order of the leaves topic, into state, rows and what follows.
 
 A cycle is decided first, over everything pending, from state and messages alone (`leaf_cycle`), and then committed in
-numbered steps (`LeafHandler.commit`).
+numbered steps (`LeafHandler.log`, `LeafHandler.write`).
 """
 
 from __future__ import annotations
@@ -50,6 +50,15 @@ REMADE_PROFILES_MAX: Final = 5000
 """Profiles made again in one cycle after a definition was changed: a few megabytes, a fraction of a second."""
 
 
+class Logged(NamedTuple):
+    """What a changelog transaction has carried of one partition, for its store."""
+
+    owned: OwnedState
+    stored: list[tuple[str, Pairs]]
+    positions: dict[str, int]
+    """Reached in each changelog."""
+
+
 @dataclass(slots=True)
 class LeafPlan:
     """What one cycle decided."""
@@ -59,15 +68,8 @@ class LeafPlan:
     changes: list[tuple[OwnedState, Changes]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     items: dict[Partition, list[Item]] = field(default_factory=dict)
-
-
-class Logged(NamedTuple):
-    """What a changelog transaction has carried of one partition, for its store."""
-
-    owned: OwnedState
-    stored: list[tuple[str, Pairs]]
-    positions: dict[str, int]
-    """Reached in each changelog."""
+    logged: list[Logged] = field(default_factory=list)
+    """There once the changes are in the changelogs."""
 
 
 class LeafHandler:
@@ -236,27 +238,32 @@ class LeafHandler:
             if (row := profile_row(leaf, known, definitions)) is not None
         )
 
-    async def commit(self, plan: LeafPlan) -> None:
-        """Make a cycle so.
+    async def log(self, plan: LeafPlan) -> None:
+        """Make a cycle so in Kafka.
 
         (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
         (b) One changelog transaction for all partitions: the records, the messages seen, and each S.
-        (c) One Postgres transaction for all partitions: rows and P.
-        (d) The stores: what (b) carried, and the changelog positions that it reached.
-        (e) Done: the next cycle reads from the stores what this one changed.
         """
         with self._meter.step("outgoing"):
             await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._context.outgoing.send_runs)
         crash_points.reached("leaf-sent")
         with self._meter.step("changelog"):
-            logged = await self._log_changes(plan)
+            plan.logged = await self._log_changes(plan)
         crash_points.reached("leaf-logged")
+
+    async def write(self, plan: LeafPlan) -> None:
+        """Make a cycle so in Postgres and in the stores.
+
+        (c) One Postgres transaction for all partitions: rows and P.
+        (d) The stores: what (b) carried, and the changelog positions that it reached.
+        (e) Done: later cycles read from the stores what this one changed.
+        """
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
         crash_points.reached("leaf-written")
         self._context.metrics.written(plan.batch)
         with self._meter.step("store"):
-            for owned, stored, positions in logged:
+            for owned, stored, positions in plan.logged:
                 owned.store.apply(stored, positions)
                 crash_points.reached("leaf-storing")
         crash_points.reached("leaf-stored")

@@ -126,8 +126,11 @@ class QuarantineHandler:
             owned.committed = to_offset
         return batch
 
-    async def commit(self, plan: Batch) -> None:
-        """Write the rows and move progress."""
+    async def log(self, plan: Batch) -> None:
+        """Nothing: there is no state, and nothing goes out to others."""
+
+    async def write(self, plan: Batch) -> None:
+        """(c) Write the rows and move progress."""
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan)
         self._context.metrics.written(plan)

@@ -143,11 +143,14 @@ class RouterHandler:
             log.exception("cannot route %s/%d at offset %d", *source, record.offset)
             return Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
 
-    async def commit(self, plan: RouterPlan) -> None:
-        """(a) forward, acknowledged; (c) move progress."""
+    async def log(self, plan: RouterPlan) -> None:
+        """(a) Forward, acknowledged."""
         with self._meter.step("outgoing"):
             await crash_points.send("router-sending", plan.runs, self._context.outgoing.send_runs)
         crash_points.reached("router-sent")
+
+    async def write(self, plan: RouterPlan) -> None:
+        """(c) Move progress."""
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch)
         crash_points.reached("router-written")

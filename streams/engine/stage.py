@@ -1,4 +1,4 @@
-"""One stage: what arrived and is pending, taken in cycles, at most two of them under way."""
+"""One stage: what arrived and is pending, taken in cycles, at most three of them under way."""
 
 from __future__ import annotations
 
@@ -41,8 +41,14 @@ class Handler(Protocol[Plan]):
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> Plan:
         """Everything that should follow from the records, given all that was decided before; changes nothing yet."""
 
-    async def commit(self, plan: Plan) -> None:
-        """Make it so. Called in the order of decisions, one at a time."""
+    async def log(self, plan: Plan) -> None:
+        """Make it so in Kafka, steps (a) and (b) of a commit. Called in the order of decisions, one at a time."""
+
+    async def write(self, plan: Plan) -> None:
+        """Make it so in Postgres and in the stores, steps (c) to (e) of a commit, once it is logged.
+
+        Called in the order of decisions, one at a time; meanwhile the next cycle may be logged.
+        """
 
 
 class Run(NamedTuple):
@@ -56,8 +62,9 @@ class Run(NamedTuple):
 class Stage(Generic[Plan]):
     """The loop of one kind of agent over all partitions that it owns.
 
-    Taking everything that is pending makes cycles small when idle and large under load, by themselves. While one
-    cycle is being committed, which is I/O, the next is decided, which is CPU.
+    Taking everything that is pending makes cycles small when idle and large under load, by themselves. A cycle is
+    decided, logged, and written; while one is written, the next is logged, and the one after that decided. So at most
+    three are under way.
     """
 
     def __init__(
@@ -84,7 +91,9 @@ class Stage(Generic[Plan]):
         batches that were fetched before the seek took effect come after it."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._committing: asyncio.Task[None] | None = None
+        self._logging: asyncio.Task[None] | None = None
+        self._writing: deque[asyncio.Task[None]] = deque()
+        """Of the last cycle and, where that is being logged still, of the one before it."""
         self._is_open = False
 
     def own(self, partition: Partition, position: int) -> None:
@@ -180,9 +189,9 @@ class Stage(Generic[Plan]):
         self._pending_records.clear()
         self._sought.clear()
         async with self._turn:
-            if self._committing is not None:
-                await self._committing
-                self._committing = None
+            while self._writing:
+                await self._writing[0]
+                self._writing.popleft()
         self._arrived.update(self._taken)
 
     async def run(self, fail: Callable[[BaseException], None]) -> None:
@@ -207,12 +216,20 @@ class Stage(Generic[Plan]):
                     self._next_cycle_s = asyncio.get_running_loop().time() + self._cycle_s_min
                     with self._meter.step("decide"):
                         plan = await self.handler.decide(taken)
-                    if self._committing is not None:
-                        await self._committing
-                    self._committing = asyncio.create_task(self._commit(plan, taken), name=f"{self.name}-commit")
-                    self._committing.add_done_callback(watch)
+                    if self._logging is not None:
+                        await self._logging
+                    while len(self._writing) > 1:
+                        await self._writing.popleft()
+                    before = self._writing[-1] if self._writing else None
+                    self._logging = asyncio.create_task(self._log(plan), name=f"{self.name}-log")
+                    writing = asyncio.create_task(
+                        self._write(plan, taken, self._logging, before), name=f"{self.name}-write"
+                    )
+                    self._writing.append(writing)
+                    self._logging.add_done_callback(watch)
+                    writing.add_done_callback(watch)
                     if not self._pending:
-                        await self._committing
+                        await self._logging
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
@@ -226,9 +243,22 @@ class Stage(Generic[Plan]):
         if (rest_s := self._rest_s()) > 0:
             await asyncio.sleep(rest_s)
 
-    async def _commit(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
-        with self._meter.step("commit"):
-            await self.handler.commit(plan)
+    async def _log(self, plan: Plan) -> None:
+        with self._meter.step("log"):
+            await self.handler.log(plan)
+
+    async def _write(
+        self,
+        plan: Plan,
+        taken: Mapping[Partition, Sequence[Record]],
+        logging: asyncio.Task[None],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        await logging
+        if before is not None:
+            await before
+        with self._meter.step("write"):
+            await self.handler.write(plan)
         for partition, records in taken.items():
             self._done[partition] = max(self._done[partition], records[-1].offset + 1)
         self._meter.committed(taken)

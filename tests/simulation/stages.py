@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
 """(a) to (d) of a commit."""
 
-CYCLES_MAX: Final = 2
+LOG_STEPS: Final = 2
+"""How many of them are of the log; the others write. While one cycle is written, the next may be logged."""
+
+CYCLES_MAX: Final = 3
 """Cycles of one stage under way at once."""
 
 
@@ -98,6 +101,8 @@ class Stage:
         """How much of what is pending a cycle takes: the less, the greater this is."""
         self.haste = random.choice((0.02, 0.2, 0.6))
         """How soon a cycle is decided: the later, the more is pending."""
+        self.overlap = random.choice((0.1, 0.5, 0.9))
+        """How soon the next cycle is logged while one is written."""
         self.definitions = postgres.definitions
         self.rules = RULES
         self.writer = kafka.new_writer()
@@ -158,11 +163,14 @@ class Stage:
         raise NotImplementedError
 
     def advance(self) -> str:
-        """Go a little on with the oldest plan; returns what was done.
+        """Go a little on, with the oldest plan or with what is to be logged next; returns what was done.
 
         Raises ProducerFencedError or FencedError where a partition is not ours any more.
         """
         plan = self.plans[0]
+        unlogged = next((each for each in self.plans if each.step < LOG_STEPS), plan)
+        if unlogged is not plan and self.random.random() < self.overlap:
+            plan = unlogged
         step = STEPS[plan.step]
         done = True
         if step == "outgoing":
@@ -210,9 +218,10 @@ class Stage:
 
     def unsent(self) -> list[deque[Outgoing]]:
         """What a crash leaves unsent of the cycle that had begun to send."""
-        if not self.plans or STEPS[self.plans[0].step] != "outgoing":
-            return []
-        return self.plans[0].sends or []
+        for plan in self.plans:
+            if STEPS[plan.step] == "outgoing" and plan.sends is not None:
+                return plan.sends
+        return []
 
     def clear(self) -> None:
         """The process has ended; another one begins."""

@@ -99,6 +99,15 @@ async def take_changelogs(
             return Writer(writer["transactional_id"], writer["is_connected"])
 
 
+async def lost(
+    connection: Connection, app_version: str, transactional_ids: Iterable[str], partitions: Iterable[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """Of these partitions, those that none of these producers may write the changelogs of any more."""
+    topics, numbers = zip(*partitions, strict=True)
+    rows = await fetch(connection, statement("lost"), app_version, [*transactional_ids], topics, numbers)
+    return [(topic, partition) for topic, partition in rows]
+
+
 async def let_go(
     connection: Connection, app_version: str, transactional_ids: Iterable[str], partitions: Iterable[tuple[str, int]]
 ) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 import xxhash
 from aiokafka.errors import KafkaConnectionError
 
-from contracts.errors import ServiceError
+from contracts.errors import FencedError, ServiceError
 from domain.identity import Rules
 from sinks.postgres.database import Database
 from sinks.postgres.definitions import DefinitionStore
-from sinks.postgres.progress import Progress, let_go, skip, take, take_changelogs
+from sinks.postgres.progress import Progress, let_go, lost, skip, take, take_changelogs
 from sinks.postgres.writer import Writer
 from streams.engine.cluster import Cluster
 from streams.engine.definitions import LiveDefinitions
@@ -68,6 +68,8 @@ class Context:
         self._incarnation = secrets.token_hex(8)
         self._to_let_go: set[Partition] = set()
         """Partitions with state that Postgres may name one of our producers for."""
+        self._named: set[Partition] = set()
+        """Those that it does, unless somebody has taken them over."""
         self._fenced: set[str] = set()
         """Transactional ids of others that nobody writes under any more."""
         self._fencing = asyncio.Lock()
@@ -111,7 +113,7 @@ class Context:
         settings = self.settings
         self._to_let_go.add(partition)
         async with self._taking_turn:
-            return await self._taking.run(
+            taken = await self._taking.run(
                 f"taking {partition.topic}/{partition.partition}",
                 lambda connection: take_changelogs(
                     connection,
@@ -122,6 +124,9 @@ class Context:
                     fenced=self._fenced,
                 ),
             )
+        if isinstance(taken, Progress):
+            self._named.add(partition)
+        return taken
 
     async def fence(self, transactional_id: str) -> None:
         """Have Kafka refuse whoever writes under this id. Once: nobody takes up the id of another process."""
@@ -131,11 +136,32 @@ class Context:
                 self._fenced.add(transactional_id)
                 log.info("fenced %s, which had not let go of its partitions", transactional_id)
 
+    async def require_unfenced(self) -> None:
+        """Raise FencedError where somebody has taken over what this worker has not let go of.
+
+        Whoever did has fenced it before: it would find out by its next transaction, and do work in vain until then.
+        """
+        if not self._named:
+            return
+        async with self._taking_turn:
+            gone = await self._taking.run(
+                "looking for partitions that were taken over",
+                lambda connection: lost(connection, self.settings.app_version, self._transactional_ids(), self._named),
+            )
+        if gone:
+            raise FencedError(
+                f"a partition has another owner: {gone[0][0]}/{gone[0][1]} was taken over while this worker was away, "
+                "and this one was fenced; it stops and joins the group again"
+            )
+
+    def _transactional_ids(self) -> list[str]:
+        return [str(producer.transactional_id) for producer in self._changelogs]
+
     async def let_go(self, keep: Collection[Partition]) -> None:
         """Tell whoever comes next that nothing of ours writes changelogs any more, but for those of `keep`."""
         if not (gone := sorted(self._to_let_go.difference(keep))):
             return
-        ids = [str(producer.transactional_id) for producer in self._changelogs]
+        ids = self._transactional_ids()
         try:
             async with asyncio.timeout(LET_GO_S_MAX), self._taking_turn:
                 await self._taking.run(
@@ -146,6 +172,7 @@ class Context:
             log.warning("Postgres does not answer: whoever takes over %d partitions fences this worker", len(gone))
         else:
             self._to_let_go.difference_update(gone)
+            self._named.difference_update(gone)
 
     async def skip(self, partition: Partition, epoch: int, from_offset: int, to_offset: int) -> None:
         """Pass over what an owned source partition's retention has deleted, and count it, in Postgres and here."""

@@ -251,6 +251,7 @@ class Engine:
     async def _take_over(self, wanted: set[Partition], generation: int) -> None:
         self._enter("taking partitions over")
         self._context.restored.clear()
+        await self._context.require_unfenced()
         await self._release(wanted)
         new = sorted(wanted - self.owned)
         log.info("generation %d: %d partitions, %d of them new", generation, len(wanted), len(new))

@@ -158,6 +158,21 @@ async def test_who_was_stopped_between_transactions_is_refused_with_the_next_one
     assert b.restored(0) is None
 
 
+async def test_who_was_fenced_finds_out_at_the_next_rebalance(workers):
+    a, b = workers
+    await a.context.require_unfenced()
+    await a.take_over(0)
+    await a.take_over(1)
+    await a.let_go(0)
+    await b.take_over(0)
+    await a.context.require_unfenced()
+    await b.take_over(1)
+    await b.let_go(1)
+    with pytest.raises(FencedError, match="leaves/1 was taken over"):
+        await a.context.require_unfenced()
+    await b.context.require_unfenced()
+
+
 async def test_who_was_killed_is_fenced_at_once(workers, monkeypatch):
     monkeypatch.setattr(ownership, "LET_GO_S_MAX", NEVER_S)
     a, b = workers

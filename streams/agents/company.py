@@ -182,8 +182,12 @@ class CompanyHandler:
             plan.logged = await self._log_changes(plan)
         crash_points.reached("company-logged")
 
-    async def write(self, plan: CompanyPlan) -> None:
+    async def write(self, plans: Sequence[CompanyPlan]) -> None:
         """(c) Postgres, (d) the stores, (e) done."""
+        for plan in plans:
+            await self._write(plan)
+
+    async def _write(self, plan: CompanyPlan) -> None:
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan.batch)
         crash_points.reached("company-written")

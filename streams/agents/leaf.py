@@ -29,7 +29,7 @@ from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 
     from contracts.definitions import Definitions
     from domain.calls import Call
@@ -80,6 +80,7 @@ class LeafHandler:
         self._meter = meter
         self._writer = context.writer("leaf")
         self._table = leaves_table(context.settings)
+        self._outgoing = context.outgoing()
         self._changelogs = context.changelogs(self._table.topic)
         context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
@@ -242,22 +243,26 @@ class LeafHandler:
         """Make a cycle so in Kafka.
 
         (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
-        (b) One changelog transaction for all partitions: the records, the messages seen, and each S.
+        (b) One changelog transaction for all partitions: the records, the messages seen, and each S. It is begun beside
+        (a), and committed once that has come to its end.
         """
-        with self._meter.step("outgoing"):
-            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._context.outgoing.send_runs)
-        crash_points.reached("leaf-sent")
-        with self._meter.step("changelog"):
-            plan.logged = await self._log_changes(plan)
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(self._send(plan))
+            logging_changes = group.create_task(self._log_changes(plan, once=sending))
+        plan.logged = logging_changes.result()
         crash_points.reached("leaf-logged")
 
-    async def write(self, plan: LeafPlan) -> None:
-        """Make a cycle so in Postgres and in the stores.
+    async def write(self, plans: Sequence[LeafPlan]) -> None:
+        """Make cycles so in Postgres and in the stores, one after another.
 
         (c) One Postgres transaction for all partitions: rows and P.
         (d) The stores: what (b) carried, and the changelog positions that it reached.
         (e) Done: later cycles read from the stores what this one changed.
         """
+        for plan in plans:
+            await self._write(plan)
+
+    async def _write(self, plan: LeafPlan) -> None:
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
         crash_points.reached("leaf-written")
@@ -274,7 +279,12 @@ class LeafHandler:
         plan.batch = account_for(plan.items, batch, refused)
         return plan.batch
 
-    async def _log_changes(self, plan: LeafPlan) -> list[Logged]:
+    async def _send(self, plan: LeafPlan) -> None:
+        with self._meter.step("outgoing"):
+            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._outgoing.send_runs)
+        crash_points.reached("leaf-sent")
+
+    async def _log_changes(self, plan: LeafPlan, *, once: Awaitable[None]) -> list[Logged]:
         """Log what a cycle changes; returns what each store is to hold then, and the changelog positions reached."""
         settings = self._context.settings
         topics = settings.leaves_changelog, settings.seen_changelog
@@ -293,7 +303,8 @@ class LeafHandler:
             runs[settings.seen_changelog, number] = [(plan.decided_ms, b"", pack_entries(entries), NO_HEADERS)]
             family = self._seen[owned.partition].family(plan.decided_ms)
             stored.append([(leaves.FAMILY, pairs), (family, [*entries])])
-        ends = await self._changelogs.transact_runs(runs)
+        with self._meter.step("changelog"):
+            ends = await self._changelogs.transact_runs(runs, once=once)
         return [
             Logged(owned, writes, {topic: ends[topic, owned.partition.partition] for topic in topics})
             for (owned, _), writes in zip(plan.changes, stored, strict=True)

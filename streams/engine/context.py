@@ -62,8 +62,7 @@ class Context:
         self._databases: list[Database] = []
         self.rules = Rules.of(settings.blocked_ids, settings.max_message_bytes, settings.future_tolerance_s)
         self.cluster = Cluster(settings)
-        self.outgoing = BatchProducer(self.cluster, compression=COMPRESSION)
-        """Sends what goes to other stages and other workers."""
+        self._outgoing: list[BatchProducer] = []
         self._changelogs: list[BatchProducer] = []
         self._incarnation = secrets.token_hex(8)
         self._to_let_go: set[Partition] = set()
@@ -90,6 +89,15 @@ class Context:
     def writer(self, stage: str) -> Writer:
         """A writer of its own for a stage: stages commit side by side."""
         return Writer(self._database(stage), self.settings.app_version)
+
+    def outgoing(self) -> BatchProducer:
+        """A producer of its own for what a stage sends to other stages and other workers.
+
+        A producer has one request to a broker under way at a time: stages would wait for each other's.
+        """
+        producer = BatchProducer(self.cluster, compression=COMPRESSION)
+        self._outgoing.append(producer)
+        return producer
 
     def changelogs(self, topic: str) -> BatchProducer:
         """The producer for all changelogs of the stage that reads `topic`, in this process and no other."""
@@ -199,13 +207,13 @@ class Context:
                 f"expected Kafka at {self.settings.bootstrap_servers}; {await self.cluster.refusal()}. Check the "
                 "address, the security settings, and that the brokers run"
             ) from error
-        await asyncio.gather(self.outgoing.start(), *(producer.start() for producer in self._changelogs))
+        await asyncio.gather(*(producer.start() for producer in (*self._outgoing, *self._changelogs)))
         await self.definitions.start(fail)
 
     async def stop(self) -> None:
         """Disconnect."""
         await self.definitions.stop()
-        await asyncio.gather(self.outgoing.stop(), *(producer.stop() for producer in self._changelogs))
+        await asyncio.gather(*(producer.stop() for producer in (*self._outgoing, *self._changelogs)))
         try:
             async with asyncio.timeout(CLOSE_S_MAX):
                 await asyncio.gather(*(database.close() for database in self._databases))

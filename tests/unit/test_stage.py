@@ -33,7 +33,7 @@ class Noting:
         self.gate, self.log_gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.log_gate.set()
-        self.extra = 0
+        self.extra = self.writes = 0
         self.error = self.log_error = None
 
     async def take_over(self, partition):
@@ -60,12 +60,13 @@ class Noting:
             raise self.log_error
         self.logged.append(plan)
 
-    async def write(self, plan):
-        self.begun.append(plan)
+    async def write(self, plans):
+        self.writes += 1
+        self.begun += plans
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        self.committed.append(plan)
+        self.committed += plans
 
 
 class Running:
@@ -94,8 +95,8 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(cycle_records_max=100, positions=((P0, 0),), cycle_s_min=0.0):
-    made = Running(Noting(), cycle_records_max=cycle_records_max, cycle_s_min=cycle_s_min)
+async def running(cycle_records_max=100, positions=((P0, 0),), **pace):
+    made = Running(Noting(), cycle_records_max=cycle_records_max, **pace)
     for partition, position in positions:
         made.stage.own(partition, position)
     made.stage.open()
@@ -141,6 +142,42 @@ async def test_records_gather_between_cycles_that_have_a_least_distance():
         on.batch(3, 4)
         await on.stage.quiesce()
         assert on.stage.position(P0) == 1
+
+
+async def test_what_is_logged_between_writes_that_have_a_least_distance_is_written_together():
+    async with running(write_s_min=0.05) as on:
+        for offset in range(9):
+            on.batch(offset)
+            await on.settled()
+        assert on.handler.logged == [*range(9)]
+        assert on.handler.committed == [0]
+        assert on.stage.done(P0) == 1
+        await on.until(lambda: len(on.handler.committed) == 9)
+        assert on.handler.committed == [*range(9)]
+        assert on.handler.writes == 2
+        assert on.stage.done(P0) == 9
+
+
+async def test_a_full_cycle_is_written_at_once():
+    async with running(cycle_records_max=4, write_s_min=WAIT_S * 100) as on:
+        for offset in range(9):
+            on.batch(offset)
+            await on.settled()
+        await on.until(lambda: len(on.handler.committed) == 9)
+
+
+async def test_quiesce_does_not_wait_for_the_next_write():
+    async with running(write_s_min=WAIT_S * 100) as on:
+        for offset in range(3):
+            on.batch(offset)
+            await on.settled()
+        async with asyncio.timeout(WAIT_S):
+            await on.stage.quiesce()
+        assert on.handler.committed == [0, 1, 2]
+        on.stage.open()
+        on.batch(3)
+        await on.settled()
+        assert (on.handler.logged, on.handler.committed) == ([0, 1, 2, 3], [0, 1, 2])
 
 
 async def test_a_full_cycle_does_not_wait():

@@ -25,7 +25,8 @@ CYCLES_MAX: Final = 3
 """Cycles under way: one that is written, one that is logged, and one that is decided."""
 
 PACED_CYCLES_MAX: Final = 32
-"""The same, where cycles are written a few at a time: more than fit between two writes, but for tiny ones."""
+"""The same, where cycles are written a few at a time: more than fit between two writes, but for tiny ones. With no more
+records in all than as many full cycles as elsewhere."""
 
 Plan = TypeVar("Plan")
 
@@ -117,6 +118,8 @@ class Stage(Generic[Plan]):
         """Cycles that are to be written, with their records."""
         self._writing: deque[asyncio.Task[None]] = deque()
         """Of the last cycles that are logged, or about to be: each writes what is logged then."""
+        self._unwritten_records = 0
+        """Of the cycles that are decided."""
         self._hurry = asyncio.Event()
         """Set where a write shall not wait any longer."""
         self._is_open = False
@@ -244,8 +247,9 @@ class Stage(Generic[Plan]):
                         plan = await self.handler.decide(taken)
                     if self._logging is not None:
                         await self._logging
-                    while len(self._writing) > self._cycles_max - 2:
+                    while self._has_enough_under_way():
                         await self._writing.popleft()
+                    self._unwritten_records += sum(map(len, taken.values()))
                     before = self._writing[-1] if self._writing else None
                     self._logging = asyncio.create_task(self._log(plan, taken), name=f"{self.name}-log")
                     self._writing.append(
@@ -255,6 +259,13 @@ class Stage(Generic[Plan]):
                     self._writing[-1].add_done_callback(watch)
                     if not self._pending:
                         await self._logging
+
+    def _has_enough_under_way(self) -> bool:
+        """Whether something has to be written before another cycle is logged."""
+        records_max = (CYCLES_MAX - 1) * self._cycle_records_max
+        return bool(self._writing) and (
+            len(self._writing) > self._cycles_max - 2 or self._unwritten_records >= records_max
+        )
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
@@ -305,6 +316,7 @@ class Stage(Generic[Plan]):
         self._next_write_s = loop.time() + self._write_s_min
 
     def _note_done(self, taken: Mapping[Partition, Sequence[Record]]) -> None:
+        self._unwritten_records -= sum(map(len, taken.values()))
         for partition, records in taken.items():
             self._done[partition] = max(self._done[partition], records[-1].offset + 1)
         self._meter.committed(taken)

@@ -166,6 +166,17 @@ async def test_a_full_cycle_is_written_at_once():
         await on.until(lambda: len(on.handler.committed) == 9)
 
 
+async def test_no_more_is_forwarded_than_three_full_cycles_while_nothing_can_be_written():
+    async with running(cycle_records_max=4, write_s_min=0.001) as on:
+        on.handler.gate.clear()
+        for offset in range(30):
+            on.batch(offset)
+            await on.settled()
+        assert on.handler.logged == [*range(8)]
+        on.handler.gate.set()
+        await on.until(lambda: on.stage.done(P0) == 30)
+
+
 async def test_quiesce_does_not_wait_for_the_next_write():
     async with running(write_s_min=WAIT_S * 100) as on:
         for offset in range(3):

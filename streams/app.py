@@ -25,6 +25,7 @@ from streams.endpoint import Endpoint
 from streams.engine.batches import Arrived
 from streams.engine.context import Context
 from streams.engine.core import Engine, EngineApp
+from streams.engine.producer import begin_transactions_soon
 from streams.engine.records import hand_on_decoded_records
 from streams.engine.restorer import EngineTable, EngineTableManager
 from streams.engine.stage import Handler, Plan, Stage
@@ -60,6 +61,10 @@ EXIT_INTERRUPTED: Final = 130
 SIDE_CYCLE_S_MIN: Final = 0.5
 """Least time between two cycles of the stages with few records, companies and the quarantine: a cycle costs the broker
 and Postgres as much for ten records as for a thousand. The first record after a rest is taken at once."""
+
+ROUTER_WRITE_S_MIN: Final = 0.1
+"""Least time between two writes of the router's progress, unless there is much of it: nothing waits for it. What was
+forwarded since is forwarded again after a crash, and found out by the leaves."""
 
 GC_THRESHOLDS: Final = (100_000, 20, 50)
 """Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided."""
@@ -110,6 +115,7 @@ class Worker(faust.Worker):
 def build_app(settings: Settings, worker: str) -> WorkerApp:
     """The worker's app: agents on every topic, the tables they keep, and the engine under them. Connects to nothing."""
     hand_on_decoded_records()
+    begin_transactions_soon()
     faust.transport.drivers.TRANSPORTS.aliases.setdefault(SCHEME, "streams.engine.transport:BatchTransport")
     app = WorkerApp(
         settings.app_id,
@@ -129,17 +135,14 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
     )
     context = Context(settings, worker)
 
-    def stage(
-        name: str, handler: Callable[[Context, StageMeter], Handler[Plan]], cycle_s_min: float = 0.0
-    ) -> Stage[Plan]:
+    def stage(name: str, handler: Callable[[Context, StageMeter], Handler[Plan]], **pace: float) -> Stage[Plan]:
         meter = context.metrics.stage(name)
-        records_max = settings.cycle_records_max
-        return Stage(name, handler(context, meter), meter, cycle_records_max=records_max, cycle_s_min=cycle_s_min)
+        return Stage(name, handler(context, meter), meter, cycle_records_max=settings.cycle_records_max, **pace)
 
-    router = stage("router", RouterHandler)
+    router = stage("router", RouterHandler, write_s_min=ROUTER_WRITE_S_MIN)
     leaf = stage("leaf", LeafHandler)
-    company = stage("company", CompanyHandler, SIDE_CYCLE_S_MIN)
-    quarantine = stage("quarantine", QuarantineHandler, SIDE_CYCLE_S_MIN)
+    company = stage("company", CompanyHandler, cycle_s_min=SIDE_CYCLE_S_MIN)
+    quarantine = stage("quarantine", QuarantineHandler, cycle_s_min=SIDE_CYCLE_S_MIN)
     engine = Engine(
         app,
         context,

@@ -1,7 +1,7 @@
 """Who owns a partition, and up to which offset its rows are in Postgres."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,15 +59,75 @@ async def take(
     not in a transaction. Raises ServiceError when the way stays barred, and what asyncpg raises.
     """
     key = (app_version, topic, partition)
+    return _progress(await _taken(connection, key, statement("take"), owner, lock_wait_ms=lock_wait_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The producer that may write a partition's changelogs, of an owner who has not let go of it."""
+
+    transactional_id: str
+    is_connected: bool
+    """Whether the session in Postgres that writes for the owner is there: what is killed has none."""
+
+
+async def take_changelogs(
+    connection: Connection,
+    app_version: str,
+    topic: str,
+    partition: int,
+    owner: str,
+    *,
+    transactional_id: str,
+    fenced: Collection[str] = (),
+    lock_wait_ms: int = LOCK_WAIT_MS,
+) -> Progress | Writer:
+    """Become the owner of a partition with state, whose changelogs the producer of `transactional_id` is to write.
+
+    Where another producer may write them, and is not among those that are `fenced`, nothing is done: returns which one
+    that is. To be fenced first, so that all that ever were named in progress are, but for the one that is.
+    Otherwise as `take`.
+    """
+    key = (app_version, topic, partition)
+    while True:
+        arguments = (owner, transactional_id, [*fenced])
+        row = await _taken(connection, key, statement("take_changelogs"), *arguments, lock_wait_ms=lock_wait_ms)
+        if row is not None:
+            return _progress(row)
+        writer = await connection.fetchrow(statement("writer"), *key)
+        if writer is not None:
+            return Writer(writer["transactional_id"], writer["is_connected"])
+
+
+async def lost(
+    connection: Connection, app_version: str, transactional_ids: Iterable[str], partitions: Iterable[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """Of these partitions, those that none of these producers may write the changelogs of any more."""
+    topics, numbers = zip(*partitions, strict=True)
+    rows = await fetch(connection, statement("lost"), app_version, [*transactional_ids], topics, numbers)
+    return [(topic, partition) for topic, partition in rows]
+
+
+async def let_go(
+    connection: Connection, app_version: str, transactional_ids: Iterable[str], partitions: Iterable[tuple[str, int]]
+) -> None:
+    """Say that these producers write the changelogs of these partitions no more. May be repeated."""
+    topics, numbers = zip(*partitions, strict=True)
+    await connection.execute(statement("let_go"), app_version, [*transactional_ids], topics, numbers)
+
+
+async def _taken(
+    connection: Connection, key: tuple[str, str, int], query: str, *arguments: object, lock_wait_ms: int
+) -> asyncpg.Record | None:
     for _ in range(ATTEMPTS):
         try:
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = {int(lock_wait_ms)}")
-                return _progress(await connection.fetchrow(statement("take"), *key, owner))
+                return await connection.fetchrow(query, *key, *arguments)
         except asyncpg.LockNotAvailableError:
             await _end_owner(connection, key)
     raise ServiceError(
-        f"expected to take {topic}/{partition} within {ATTEMPTS} x {lock_wait_ms} ms; a session of Postgres holds "
+        f"expected to take {key[1]}/{key[2]} within {ATTEMPTS} x {lock_wait_ms} ms; a session of Postgres holds "
         "its row of progress. Look for it in pg_stat_activity and end it with pg_terminate_backend"
     )
 

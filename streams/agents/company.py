@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from contracts import records as state
 from domain.company import apply_company, company_row
@@ -14,7 +14,7 @@ from streams.agents.state_tables import companies_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
-from streams.engine.producer import Outgoing
+from streams.engine.producer import NO_HEADERS
 from streams.engine.records import foreign
 from tables import companies
 from tables.positions import APPLIED, encode_position
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contracts.definitions import Definitions
     from streams.engine.batches import Partition
     from streams.engine.context import Context
+    from streams.engine.producer import Runs
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -35,6 +36,15 @@ REMADE_COMPANIES_MAX: Final = 5000
 """Companies made again in one cycle after a definition was changed."""
 
 
+class Logged(NamedTuple):
+    """What a changelog transaction has carried of one partition, for its store."""
+
+    owned: OwnedState
+    pairs: Pairs
+    position: int
+    """Reached in the changelog."""
+
+
 @dataclass(slots=True)
 class CompanyPlan:
     """What one cycle decided."""
@@ -43,6 +53,8 @@ class CompanyPlan:
     changes: list[tuple[OwnedState, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
     """Partition, records by company, and S."""
     batch: Batch = field(default_factory=Batch)
+    logged: list[Logged] = field(default_factory=list)
+    """There once the changes are in the changelog."""
 
 
 def read_update(record: Record) -> state.CompanyUpdate:
@@ -64,6 +76,7 @@ class CompanyHandler:
         self._meter = meter
         self._writer = context.writer("company")
         self._table = companies_table(context.settings)
+        self._changelogs = context.changelogs(self._table.topic)
         context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._under_way: list[CompanyPlan] = []
@@ -71,12 +84,13 @@ class CompanyHandler:
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older owner, restore, and go on at the lesser of S and P."""
-        owned = self._owned[partition] = await take_over_state(self._context, self._table, partition)
+        owned = await take_over_state(self._context, self._table, partition, self._changelogs)
+        self._owned[partition] = owned
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:
-        """Close the store and the producer."""
-        await self._owned.pop(partition).close()
+        """Close the store."""
+        self._owned.pop(partition).store.close()
 
     def passed_over(self, partition: Partition, position: int) -> None:
         """Nothing: no transaction writes this topic."""
@@ -162,12 +176,18 @@ class CompanyHandler:
             (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
         )
 
-    async def commit(self, plan: CompanyPlan) -> None:
-        """Make a cycle so: (b) changelog, (c) Postgres, (d) stores, (e) done. Nothing goes out to others."""
+    async def log(self, plan: CompanyPlan) -> None:
+        """(b) The changelog. Nothing goes out to others."""
         with self._meter.step("changelog"):
-            async with asyncio.TaskGroup() as group:
-                logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
+            plan.logged = await self._log_changes(plan)
         crash_points.reached("company-logged")
+
+    async def write(self, plans: Sequence[CompanyPlan]) -> None:
+        """(c) Postgres, (d) the stores, (e) done."""
+        for plan in plans:
+            await self._write(plan)
+
+    async def _write(self, plan: CompanyPlan) -> None:
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan.batch)
         crash_points.reached("company-written")
@@ -175,19 +195,23 @@ class CompanyHandler:
         if refused:
             log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
         with self._meter.step("store"):
-            for (owned, _, _), task in zip(plan.changes, logged, strict=True):
-                pairs, positions = task.result()
-                owned.store.apply([(companies.FAMILY, pairs)], positions)
+            for owned, pairs, position in plan.logged:
+                owned.store.apply([(companies.FAMILY, pairs)], {self._context.settings.companies_changelog: position})
         crash_points.reached("company-stored")
         self._under_way.remove(plan)
 
-    async def _log_changes(
-        self, owned: OwnedState, kept: Mapping[str, state.CompanyRecord], applied: int, decided_ms: int
-    ) -> tuple[Pairs, dict[str, int]]:
+    async def _log_changes(self, plan: CompanyPlan) -> list[Logged]:
+        """Log what a cycle changes; returns what each store is to hold then, and the changelog position reached."""
         topic = self._context.settings.companies_changelog
-        pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]
-        pairs.append((APPLIED, encode_position(applied)))
-        positions = await owned.producer.transact(
-            Outgoing(topic, owned.partition.partition, key, value, decided_ms) for key, value in pairs
-        )
-        return pairs, {topic: offset for (topic, _), offset in positions.items()}
+        stored: list[Pairs] = []
+        runs: Runs = {}
+        for owned, kept, applied in plan.changes:
+            pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]
+            pairs.append((APPLIED, encode_position(applied)))
+            runs[topic, owned.partition.partition] = [(plan.decided_ms, key, value, NO_HEADERS) for key, value in pairs]
+            stored.append(pairs)
+        ends = await self._changelogs.transact_runs(runs)
+        return [
+            Logged(owned, pairs, ends[topic, owned.partition.partition])
+            for (owned, _, _), pairs in zip(plan.changes, stored, strict=True)
+        ]

@@ -1,7 +1,7 @@
 """The leaf agent: every message of a leaf, in the order of the leaves topic, into state, rows and what follows.
 
 A cycle is decided first, over everything pending, from state and messages alone (`leaf_cycle`), and then committed in
-numbered steps (`LeafHandler.commit`).
+numbered steps (`LeafHandler.log`, `LeafHandler.write`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_partition import Decided, PartitionCycle, Read, hot_path
@@ -26,13 +26,13 @@ from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping, Sequence
+    from collections.abc import Awaitable, Collection, Generator, Mapping, Sequence
 
     from contracts.definitions import Definitions
     from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
-    from streams.engine.producer import Outgoing
+    from streams.engine.producer import Outgoing, Runs
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -45,6 +45,15 @@ REMADE_PROFILES_MAX: Final = 5000
 """Profiles made again in one cycle after a definition was changed: a few megabytes, a fraction of a second."""
 
 
+class Logged(NamedTuple):
+    """What a changelog transaction has carried of one partition, for its store."""
+
+    owned: OwnedState
+    stored: list[tuple[str, Pairs]]
+    positions: dict[str, int]
+    """Reached in each changelog."""
+
+
 @dataclass(slots=True)
 class LeafPlan:
     """What one cycle decided."""
@@ -54,6 +63,8 @@ class LeafPlan:
     changes: list[tuple[OwnedState, Decided]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     cycles: dict[Partition, PartitionCycle] = field(default_factory=dict)
+    logged: list[Logged] = field(default_factory=list)
+    """There once the changes are in the changelogs."""
 
 
 class LeafHandler:
@@ -65,6 +76,8 @@ class LeafHandler:
         self._writer = context.writer("leaf")
         self._table = leaves_table(context.settings)
         self._hot = hot_path(context.settings, context.rules)
+        self._outgoing = context.outgoing()
+        self._changelogs = context.changelogs(self._table.topic)
         context.standbys.add(self._table)
         self._owned: dict[Partition, OwnedState] = {}
         self._seen: dict[Partition, SeenMessages] = {}
@@ -73,15 +86,15 @@ class LeafHandler:
 
     async def take_over(self, partition: Partition) -> int:
         """Fence the older owner, restore, and go on at the lesser of S and P."""
-        owned = await take_over_state(self._context, self._table, partition)
+        owned = await take_over_state(self._context, self._table, partition, self._changelogs)
         self._owned[partition] = owned
         self._seen[partition] = SeenMessages(owned.store, self._context.settings.dedupe_window_days)
         return min(owned.applied, owned.committed)
 
     async def release(self, partition: Partition) -> None:
-        """Close the store and the producer."""
+        """Close the store."""
         del self._seen[partition]
-        await self._owned.pop(partition).close()
+        self._owned.pop(partition).store.close()
 
     def passed_over(self, partition: Partition, position: int) -> None:
         """Nothing: no transaction writes this topic."""
@@ -213,29 +226,36 @@ class LeafHandler:
             if (row := profile_row(leaf, known, definitions)) is not None
         )
 
-    async def commit(self, plan: LeafPlan) -> None:
-        """Make a cycle so.
+    async def log(self, plan: LeafPlan) -> None:
+        """Make a cycle so in Kafka.
 
         (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
-        (b) One changelog transaction a partition: the records, the messages seen, and S.
+        (b) One changelog transaction for all partitions: the records, the messages seen, and each S. It is begun beside
+        (a), and committed once that has come to its end.
+        """
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(self._send(plan))
+            logging_changes = group.create_task(self._log_changes(plan, once=sending))
+        plan.logged = logging_changes.result()
+        crash_points.reached("leaf-logged")
+
+    async def write(self, plans: Sequence[LeafPlan]) -> None:
+        """Make cycles so in Postgres and in the stores, one after another.
+
         (c) One Postgres transaction for all partitions: rows and P.
         (d) The stores: what (b) carried, and the changelog positions that it reached.
-        (e) Done: the next cycle reads from the stores what this one changed.
+        (e) Done: later cycles read from the stores what this one changed.
         """
-        with self._meter.step("outgoing"):
-            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._context.outgoing.send_runs)
-        crash_points.reached("leaf-sent")
-        with self._meter.step("changelog"):
-            async with asyncio.TaskGroup() as group:
-                logged = [group.create_task(self._log_changes(*change, plan.decided_ms)) for change in plan.changes]
-        crash_points.reached("leaf-logged")
+        for plan in plans:
+            await self._write(plan)
+
+    async def _write(self, plan: LeafPlan) -> None:
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
         crash_points.reached("leaf-written")
         self._context.metrics.written(plan.batch)
         with self._meter.step("store"):
-            for (owned, _), task in zip(plan.changes, logged, strict=True):
-                stored, positions = task.result()
+            for owned, stored, positions in plan.logged:
                 owned.store.apply(stored, positions)
                 crash_points.reached("leaf-storing")
         crash_points.reached("leaf-stored")
@@ -247,25 +267,33 @@ class LeafHandler:
         plan.batch = account_for(items, batch, refused)
         return plan.batch
 
-    async def _log_changes(
-        self, owned: OwnedState, decided: Decided, decided_ms: int
-    ) -> tuple[list[tuple[str, Pairs]], dict[str, int]]:
-        """Log one partition's changes; returns what its store is to hold then, and the changelog positions reached."""
-        settings, number = self._context.settings, owned.partition.partition
-        pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]
-        entries = [(key, encode_offset(offset)) for key, offset in decided.seen.items()]
-        positions = await owned.producer.transact_runs(
-            {
-                (settings.leaves_changelog, number): [(decided_ms, key, value, NO_HEADERS) for key, value in pairs],
-                (settings.seen_changelog, number): [(decided_ms, b"", pack_entries(entries), NO_HEADERS)],
-            }
-        )
-        crash_points.reached("leaf-logging")
-        stored: list[tuple[str, Pairs]] = [
-            (leaves.FAMILY, pairs),
-            (self._seen[owned.partition].family(decided_ms), [*entries]),
+    async def _send(self, plan: LeafPlan) -> None:
+        with self._meter.step("outgoing"):
+            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._outgoing.send_runs)
+        crash_points.reached("leaf-sent")
+
+    async def _log_changes(self, plan: LeafPlan, *, once: Awaitable[None]) -> list[Logged]:
+        """Log what a cycle changes; returns what each store is to hold then, and the changelog positions reached."""
+        settings = self._context.settings
+        topics = settings.leaves_changelog, settings.seen_changelog
+        runs: Runs = {}
+        stored: list[list[tuple[str, Pairs]]] = []
+        for owned, decided in plan.changes:
+            pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]
+            entries = [(key, encode_offset(offset)) for key, offset in decided.seen.items()]
+            number = owned.partition.partition
+            runs[settings.leaves_changelog, number] = [
+                (plan.decided_ms, key, value, NO_HEADERS) for key, value in pairs
+            ]
+            runs[settings.seen_changelog, number] = [(plan.decided_ms, b"", pack_entries(entries), NO_HEADERS)]
+            family = self._seen[owned.partition].family(plan.decided_ms)
+            stored.append([(leaves.FAMILY, pairs), (family, [*entries])])
+        with self._meter.step("changelog"):
+            ends = await self._changelogs.transact_runs(runs, once=once)
+        return [
+            Logged(owned, writes, {topic: ends[topic, owned.partition.partition] for topic in topics})
+            for (owned, _), writes in zip(plan.changes, stored, strict=True)
         ]
-        return stored, {topic: offset for (topic, _), offset in positions.items()}
 
 
 async def _give_way(steps: Generator[None, None, Result]) -> Result:

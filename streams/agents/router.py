@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from contracts.origins import ORIGIN_HEADER, Origin, packer
@@ -19,7 +19,7 @@ from streams.engine.ownership import Owned, last_of, look_at, require_same, sour
 from streams.engine.producer import Outgoing, Runs, runs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from domain.identity import Routed
     from streams.engine.producer import Content
@@ -40,6 +40,26 @@ class RouterPlan:
     batch: Batch
 
 
+def together(moves: Iterable[Move]) -> list[Move]:
+    """The router's moves, with those of one partition, which follow each other, as one."""
+    whole: dict[tuple[str, int], Move] = {}
+    for move in moves:
+        before = whole.get(move.key)
+        whole[move.key] = move if before is None else _joined(before, move)
+    return [*whole.values()]
+
+
+def _joined(one: Move, following: Move) -> Move:
+    last = one if following.last_record_checksum is None else following
+    return replace(
+        following,
+        from_offset=one.from_offset,
+        read=one.read + following.read,
+        last_record_time_us=last.last_record_time_us,
+        last_record_checksum=last.last_record_checksum,
+    )
+
+
 class RouterHandler:
     """Decodes only type and ids; the raw bytes go on unchanged, with where they came from in a header."""
 
@@ -47,6 +67,7 @@ class RouterHandler:
         self._context = context
         self._meter = meter
         self._writer = context.writer("router")
+        self._outgoing = context.outgoing()
         self._places = Places(context.rules, self._place_of)
         self._owned: dict[Partition, Owned] = {}
         self._passed: dict[Partition, int] = {}
@@ -143,12 +164,16 @@ class RouterHandler:
             log.exception("cannot route %s/%d at offset %d", *source, record.offset)
             return Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
 
-    async def commit(self, plan: RouterPlan) -> None:
-        """(a) forward, acknowledged; (c) move progress."""
+    async def log(self, plan: RouterPlan) -> None:
+        """(a) Forward, acknowledged."""
         with self._meter.step("outgoing"):
-            await crash_points.send("router-sending", plan.runs, self._context.outgoing.send_runs)
+            await crash_points.send("router-sending", plan.runs, self._outgoing.send_runs)
         crash_points.reached("router-sent")
+
+    async def write(self, plans: Sequence[RouterPlan]) -> None:
+        """(c) Move progress, past all of them at once."""
+        batch = Batch(progress=together(move for plan in plans for move in plan.batch.progress))
         with self._meter.step("postgres"):
-            await self._writer.commit(plan.batch)
+            await self._writer.commit(batch)
         crash_points.reached("router-written")
-        self._context.metrics.written(plan.batch)
+        self._context.metrics.written(batch)

@@ -192,7 +192,7 @@ class Engine:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self._release(set(self.owned))
+        await self._release(set())
 
     async def disconnect(self) -> None:
         """Let go of all that nobody waits for: the stores of standbys, and connections."""
@@ -251,7 +251,8 @@ class Engine:
     async def _take_over(self, wanted: set[Partition], generation: int) -> None:
         self._enter("taking partitions over")
         self._context.restored.clear()
-        await self._release(self.owned - wanted)
+        await self._context.require_unfenced()
+        await self._release(wanted)
         new = sorted(wanted - self.owned)
         log.info("generation %d: %d partitions, %d of them new", generation, len(wanted), len(new))
         async with asyncio.TaskGroup() as group:
@@ -267,8 +268,9 @@ class Engine:
         stage.own(partition, await stage.handler.take_over(partition))
         self.owned.add(partition)
 
-    async def _release(self, partitions: set[Partition]) -> None:
-        for partition in sorted(partitions):
+    async def _release(self, keep: set[Partition]) -> None:
+        await self._context.let_go(keep)
+        for partition in sorted(self.owned - keep):
             stage = self._stages[partition.topic]
             self.owned.discard(partition)
             stage.disown(partition)

@@ -28,7 +28,6 @@ STEPS: Final = (
     "leaf-sending",
     "leaf-sent",
     "transaction",
-    "leaf-logging",
     "leaf-logged",
     "leaf-written",
     "leaf-storing",

@@ -8,7 +8,9 @@ are applied to the state only.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict
@@ -17,9 +19,9 @@ from aiokafka import TopicPartition
 
 from contracts.errors import PositionError
 from sinks.postgres.batch import Batch, Move
+from sinks.postgres.progress import Progress
 from streams.engine import crash_points
 from streams.engine.cluster import bounds
-from streams.engine.producer import BatchProducer
 from streams.engine.records import checksum
 from streams.engine.restorer import restore
 from tables.positions import APPLIED, decode_position
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from contracts.definitions import Definitions
-    from sinks.postgres.progress import Progress
     from streams.engine.batches import Partition
     from streams.engine.cluster import Bounds, Cluster
     from streams.engine.context import Context
+    from streams.engine.producer import BatchProducer
     from streams.engine.records import Record
     from streams.engine.state import StateTable
     from tables.store import PartitionStore
@@ -40,6 +42,14 @@ log = logging.getLogger(__name__)
 
 LOOK_MS: Final = 5_000
 """How long a takeover waits for the last record that was read, which is there unless its offset holds none."""
+
+
+LET_GO_S_MAX: Final = 2.0
+"""How long a takeover waits for a former owner that lives to let go: he does when the rebalance is through, at the time
+at which the takeover begins."""
+
+LOOK_AGAIN_S: Final = 0.05
+"""How often is looked whether he has."""
 
 
 @dataclass(slots=True)
@@ -55,10 +65,9 @@ class Owned:
 
 @dataclass(slots=True)
 class OwnedState(Owned):
-    """A partition with state: a table's part on local disk, and the only producer that may write its changelogs."""
+    """A partition with state: a table's part on local disk."""
 
     store: PartitionStore
-    producer: BatchProducer
     applied: int
     """S, as far as cycles have been decided."""
     definitions_version: int
@@ -70,29 +79,19 @@ class OwnedState(Owned):
     remade_as: int = 0
     """Version of the definitions with which that began: rows made since are of this one or a newer one."""
 
-    async def close(self) -> None:
-        """Let go of the producer and the store."""
-        await self.producer.stop()
-        self.store.close()
 
-
-async def take_over_state(context: Context, table: StateTable, partition: Partition) -> OwnedState:
+async def take_over_state(
+    context: Context, table: StateTable, partition: Partition, changelogs: BatchProducer
+) -> OwnedState:
     """Take a partition with state over, with the store of its standby where there is one. Closes it where it fails.
 
-    (i) Start the transactional producer, after which the broker refuses the older owner's changelog, and take the
-    epoch in Postgres, after which its rows are refused; (ii) only then read the changelogs' ends, which no longer
-    move, and restore the store up to them; (iii) check that S and P lie within the topic.
+    (i) Have the broker refuse the older owner's changelogs, unless he has let go of the partition, and take the epoch
+    in Postgres, after which his rows are refused; (ii) only then read the changelogs' ends, which no longer move, and
+    restore the store up to them; (iii) check that S and P lie within the topic.
     """
     store = context.standbys.hand_over(partition) or table.open(context.state_dir, partition.partition)
-    producer = BatchProducer(context.cluster, transactional_id=f"{partition.topic}-{partition.partition}")
     try:
-        await producer.start()
-    except BaseException:
-        store.close()
-        raise
-    try:
-        crash_points.reached("takeover-fenced")
-        taken = await context.take(partition)
+        taken = await _take(context, partition, str(changelogs.transactional_id))
         crash_points.reached("takeover-taken")
         await restore(
             context.cluster,
@@ -111,17 +110,29 @@ async def take_over_state(context: Context, table: StateTable, partition: Partit
             taken.epoch,
             internal_start(partition, limits, "committed", taken.next_offset),
             store,
-            producer,
             internal_start(partition, limits, "applied", decode_position(store.get_many(table.family, [APPLIED])[0])),
             taken.definitions_version,
             dict(taken.source_highs),
         )
     except BaseException:
-        await producer.stop()
         store.close()
         raise
     context.stores[partition] = store
     return owned
+
+
+async def _take(context: Context, partition: Partition, transactional_id: str) -> Progress:
+    """(i): an owner who lives is given a moment to let go; whoever has not is fenced."""
+    fence_at_s = time.monotonic() + LET_GO_S_MAX
+    while True:
+        taken = await context.take_changelogs(partition, transactional_id)
+        if isinstance(taken, Progress):
+            return taken
+        if taken.is_connected and time.monotonic() < fence_at_s:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            continue
+        await context.fence(taken.transactional_id)
+        crash_points.reached("takeover-fenced")
 
 
 def next_to_remake(

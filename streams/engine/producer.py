@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
+from aiokafka.producer import sender
 
 from contracts.errors import FencedError
 from streams.engine import crash_points
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from streams.engine.cluster import Cluster
 
@@ -30,7 +31,12 @@ REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 
 TRANSACTION_TIMEOUT_MS: Final = 60_000
 """A transaction left open by a killed worker holds up readers of its partitions for so long at most; a successor
-aborts it at once when it takes the partition over."""
+aborts it at once when it takes one of the partitions over."""
+
+
+MARKERS_S: Final = 0.003
+"""How long to wait where a transaction begins before the broker has written the markers of the one before it, and then
+again: they take some milliseconds. aiokafka's 20 ms are longer than a whole cycle."""
 
 
 class Outgoing(NamedTuple):
@@ -63,13 +69,18 @@ def runs_of(records: Iterable[Outgoing]) -> Runs:
     return runs
 
 
+def begin_transactions_soon() -> None:
+    """Have aiokafka wait `MARKERS_S`, in this process."""
+    sender.BACKOFF_OVERRIDE = MARKERS_S
+
+
 class BatchProducer:
     """An idempotent producer that sends runs of records and returns once all of them are acknowledged."""
 
     def __init__(
         self, cluster: Cluster, *, transactional_id: str | None = None, compression: str | None = None
     ) -> None:
-        self._transactional_id = transactional_id
+        self.transactional_id = transactional_id
         self._options: dict[str, Any] = {
             **cluster.client_options,
             "acks": "all",
@@ -137,14 +148,19 @@ class BatchProducer:
         """Send `records` as `transact_runs` does."""
         return await self.transact_runs(runs_of(records))
 
-    async def transact_runs(self, runs: Mapping[tuple[str, int], Sequence[Content]]) -> dict[tuple[str, int], int]:
-        """Send `runs` in one transaction and commit it; returns what `send_runs` returns.
+    async def transact_runs(
+        self, runs: Mapping[tuple[str, int], Sequence[Content]], *, once: Awaitable[None] | None = None
+    ) -> dict[tuple[str, int], int]:
+        """Send `runs` in one transaction and commit it, `once` that has come to its end; returns as `send_runs` does.
 
-        Raises FencedError when another worker has taken the partition: nothing of it will be visible.
+        Where `once` fails, nothing is committed.
+        Raises FencedError when another worker has taken one of the partitions: nothing of it will be visible.
         """
         try:
             await self._producer.begin_transaction()
             positions = await self.send_runs(runs)
+            if once is not None:
+                await once
             crash_points.reached("transaction")
             await self._producer.commit_transaction()
         except* (ProducerFenced, OutOfOrderSequenceNumber) as group:
@@ -153,7 +169,18 @@ class BatchProducer:
             return positions
         # Raised here, for an error raised above would come in a group.
         msg = (
-            f"transactional id {self._transactional_id!r} is now in use by another worker, which owns this partition; "
-            "this worker stops and joins the group again"
+            f"transactional id {self.transactional_id!r} was fenced by another worker, which has taken a partition of "
+            f"this one over, or a transaction was open for {TRANSACTION_TIMEOUT_MS // 1000} s; this worker stops and "
+            "joins the group again"
         )
         raise FencedError(msg) from fenced
+
+
+async def fence(cluster: Cluster, transactional_id: str) -> None:
+    """Have the broker refuse whoever writes under this id, from now on; what he has begun is taken back.
+
+    On return nothing of his can appear any more, nor is anything of his undecided.
+    """
+    producer = BatchProducer(cluster, transactional_id=transactional_id)
+    await producer.start()
+    await producer.stop()

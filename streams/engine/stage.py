@@ -1,8 +1,9 @@
-"""One stage: what arrived and is pending, taken in cycles, at most two of them under way."""
+"""One stage: what arrived and is pending, taken in cycles, a few of them under way."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 PENDING_CYCLES: Final = 1
 """A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
 fetch, little enough that a rebalance throws little away."""
+
+CYCLES_MAX: Final = 3
+"""Cycles under way: one that is written, one that is logged, and one that is decided."""
+
+PACED_CYCLES_MAX: Final = 32
+"""The same, where cycles are written a few at a time: more than fit between two writes, but for tiny ones. With no more
+records in all than as many full cycles as elsewhere."""
 
 Plan = TypeVar("Plan")
 
@@ -41,8 +49,14 @@ class Handler(Protocol[Plan]):
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> Plan:
         """Everything that should follow from the records, given all that was decided before; changes nothing yet."""
 
-    async def commit(self, plan: Plan) -> None:
-        """Make it so. Called in the order of decisions, one at a time."""
+    async def log(self, plan: Plan) -> None:
+        """Make it so in Kafka, steps (a) and (b) of a commit. Called in the order of decisions, one at a time."""
+
+    async def write(self, plans: Sequence[Plan]) -> None:
+        """Make it so in Postgres and in the stores, steps (c) to (e) of a commit, of all that is logged.
+
+        Called in the order of decisions, one at a time; meanwhile the next cycle may be logged.
+        """
 
 
 class Run(NamedTuple):
@@ -56,14 +70,25 @@ class Run(NamedTuple):
 class Stage(Generic[Plan]):
     """The loop of one kind of agent over all partitions that it owns.
 
-    Taking everything that is pending makes cycles small when idle and large under load, by themselves. While one
-    cycle is being committed, which is I/O, the next is decided, which is CPU.
+    Taking everything that is pending makes cycles small when idle and large under load, by themselves. A cycle is
+    decided, logged, and written; while one is written, the next is logged, and the one after that decided.
     """
 
     def __init__(
-        self, name: str, handler: Handler[Plan], meter: StageMeter, *, cycle_records_max: int, cycle_s_min: float = 0.0
+        self,
+        name: str,
+        handler: Handler[Plan],
+        meter: StageMeter,
+        *,
+        cycle_records_max: int,
+        cycle_s_min: float = 0.0,
+        write_s_min: float = 0.0,
     ) -> None:
-        """`cycle_s_min` lies between the beginnings of two cycles, unless the next is full, or has work without it."""
+        """`cycle_s_min` lies between the beginnings of two cycles, unless the next is full, or has work without it.
+
+        `write_s_min` lies between the beginnings of two writes, unless a full cycle is to be written: what is logged
+        meanwhile is written together.
+        """
         self.name = name
         self.handler = handler
         self._meter = meter
@@ -77,6 +102,10 @@ class Stage(Generic[Plan]):
         self._cycle_s_min = cycle_s_min
         self._next_cycle_s = 0.0
         """Before which no cycle begins, in the loop's time."""
+        self._write_s_min = write_s_min
+        self._next_write_s = 0.0
+        """Before which nothing is written, in the loop's time."""
+        self._cycles_max = PACED_CYCLES_MAX if write_s_min else CYCLES_MAX
         self._pending: dict[Partition, deque[Run]] = {}
         self._pending_records: dict[Partition, int] = {}
         self._sought: dict[Partition, tuple[int, set[int]]] = {}
@@ -84,7 +113,15 @@ class Stage(Generic[Plan]):
         batches that were fetched before the seek took effect come after it."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._committing: asyncio.Task[None] | None = None
+        self._logging: asyncio.Task[None] | None = None
+        self._logged: list[tuple[Plan, Mapping[Partition, Sequence[Record]]]] = []
+        """Cycles that are to be written, with their records."""
+        self._writing: deque[asyncio.Task[None]] = deque()
+        """Of the last cycles that are logged, or about to be: each writes what is logged then."""
+        self._unwritten_records = 0
+        """Of the cycles that are decided."""
+        self._hurry = asyncio.Event()
+        """Set where a write shall not wait any longer."""
         self._is_open = False
 
     def own(self, partition: Partition, position: int) -> None:
@@ -179,10 +216,11 @@ class Stage(Generic[Plan]):
         self._pending.clear()
         self._pending_records.clear()
         self._sought.clear()
+        self._hurry.set()
         async with self._turn:
-            if self._committing is not None:
-                await self._committing
-                self._committing = None
+            while self._writing:
+                await self._writing[0]
+                self._writing.popleft()
         self._arrived.update(self._taken)
 
     async def run(self, fail: Callable[[BaseException], None]) -> None:
@@ -207,12 +245,27 @@ class Stage(Generic[Plan]):
                     self._next_cycle_s = asyncio.get_running_loop().time() + self._cycle_s_min
                     with self._meter.step("decide"):
                         plan = await self.handler.decide(taken)
-                    if self._committing is not None:
-                        await self._committing
-                    self._committing = asyncio.create_task(self._commit(plan, taken), name=f"{self.name}-commit")
-                    self._committing.add_done_callback(watch)
+                    if self._logging is not None:
+                        await self._logging
+                    while self._has_enough_under_way():
+                        await self._writing.popleft()
+                    self._unwritten_records += sum(map(len, taken.values()))
+                    before = self._writing[-1] if self._writing else None
+                    self._logging = asyncio.create_task(self._log(plan, taken), name=f"{self.name}-log")
+                    self._writing.append(
+                        asyncio.create_task(self._write(self._logging, before), name=f"{self.name}-write")
+                    )
+                    self._logging.add_done_callback(watch)
+                    self._writing[-1].add_done_callback(watch)
                     if not self._pending:
-                        await self._committing
+                        await self._logging
+
+    def _has_enough_under_way(self) -> bool:
+        """Whether something has to be written before another cycle is logged."""
+        records_max = (CYCLES_MAX - 1) * self._cycle_records_max
+        return bool(self._writing) and (
+            len(self._writing) > self._cycles_max - 2 or self._unwritten_records >= records_max
+        )
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
@@ -226,9 +279,44 @@ class Stage(Generic[Plan]):
         if (rest_s := self._rest_s()) > 0:
             await asyncio.sleep(rest_s)
 
-    async def _commit(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
-        with self._meter.step("commit"):
-            await self.handler.commit(plan)
+    async def _log(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
+        with self._meter.step("log"):
+            await self.handler.log(plan)
+        self._logged.append((plan, taken))
+        if self._is_full():
+            self._hurry.set()
+
+    def _is_full(self) -> bool:
+        """Whether a full cycle's records are logged."""
+        return sum(len(run) for _, taken in self._logged for run in taken.values()) >= self._cycle_records_max
+
+    async def _write(self, logging: asyncio.Task[None], before: asyncio.Task[None] | None) -> None:
+        """Write what is logged: this cycle's, unless it was written together with one before it, and later ones'."""
+        await logging
+        if before is not None:
+            await before
+        if not self._logged:
+            return
+        await self._pace()
+        logged, self._logged = self._logged, []
+        with self._meter.step("write"):
+            await self.handler.write([plan for plan, _ in logged])
+        for _, taken in logged:
+            self._note_done(taken)
+
+    async def _pace(self) -> None:
+        """Wait until it is time to write."""
+        loop = asyncio.get_running_loop()
+        left_s = self._next_write_s - loop.time()
+        if left_s > 0 and self._is_open and not self._is_full():
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._hurry.wait()
+        self._next_write_s = loop.time() + self._write_s_min
+
+    def _note_done(self, taken: Mapping[Partition, Sequence[Record]]) -> None:
+        self._unwritten_records -= sum(map(len, taken.values()))
         for partition, records in taken.items():
             self._done[partition] = max(self._done[partition], records[-1].offset + 1)
         self._meter.committed(taken)

@@ -86,3 +86,21 @@ async def test_a_worker_asks_for_the_whole_schema(postgres_dsn, tmp_path):
         await require_migrated(connection, "tidemark")
     finally:
         await connection.close()
+
+
+async def test_partitions_of_an_older_release_keep_the_id_that_is_to_be_fenced(postgres_dsn, tmp_path):
+    before = tmp_path / "before"
+    before.mkdir()
+    for name in NAMES[: NAMES.index("006_writer")]:
+        shutil.copy(MIGRATIONS / f"{name}.sql", before)
+    await migrate(postgres_dsn, "tidemark", before)
+    connection = await Database(postgres_dsn, "tidemark").open()
+    try:
+        await connection.execute(
+            "insert into progress (app_version, topic, partition, epoch, owner, owner_pid) values "
+            "('v1', 'tidemark-v1-leaves', 3, 1, 'w1', 0)"
+        )
+        await migrate(postgres_dsn, "tidemark")
+        assert await connection.fetchval("select transactional_id from progress") == "tidemark-v1-leaves-3"
+    finally:
+        await connection.close()

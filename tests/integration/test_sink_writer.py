@@ -21,7 +21,7 @@ from contracts.rows import (
     Quarantined,
 )
 from sinks.postgres.batch import Batch, Move
-from sinks.postgres.progress import read_progress, skip, take
+from sinks.postgres.progress import Writer, let_go, read_progress, skip, take, take_changelogs
 from tests.integration.sink_environment import (
     APP,
     DAY_US,
@@ -461,6 +461,31 @@ async def test_a_gap_moves_the_position_and_is_counted_once(sink):
     with pytest.raises(FencedError, match="another worker has taken it"):
         await skip(sink.connection, APP, TOPIC, 0, epoch=epoch, from_offset=35, to_offset=40)
     assert (await sink.stands()).next_offset == 35
+
+
+async def test_changelogs_are_taken_once_their_writer_is_fenced_or_has_let_go(sink):
+    key = (sink.connection, APP, TOPIC, 1)
+    first = await take_changelogs(*key, "w1", transactional_id="one")
+    assert (first.epoch, first.owner) == (1, "w1")
+    # Who only asks, and ends then, has changed nothing: the next one has to fence the same writer.
+    for owner in ("w2", "w3"):
+        found = await take_changelogs(*key, owner, transactional_id=owner, fenced=["other"])
+        assert found == Writer("one", is_connected=True)
+    assert (await sink.stands(1)).epoch == 1
+    second = await take_changelogs(*key, "w2", transactional_id="two", fenced=["other", "one"])
+    assert (second.epoch, second.owner) == (2, "w2")
+    await let_go(sink.connection, APP, ["one"], [(TOPIC, 1)])
+    assert await take_changelogs(*key, "w3", transactional_id="three") == Writer("two", is_connected=True)
+    await let_go(sink.connection, APP, ["one", "two"], [(TOPIC, 0), (TOPIC, 1)])
+    assert (await take_changelogs(*key, "w3", transactional_id="three")).epoch == 3
+    assert (await take_changelogs(*key, "w3", transactional_id="three")).epoch == 4
+
+
+async def test_a_writer_whose_session_is_gone(sink):
+    key = (sink.connection, APP, TOPIC, 1)
+    await take_changelogs(*key, "w1", transactional_id="one")
+    await sink.connection.execute("update progress set owner_pid = 0")
+    assert await take_changelogs(*key, "w2", transactional_id="two") == Writer("one", is_connected=False)
 
 
 async def test_app_versions_do_not_meet(sink):

@@ -102,7 +102,7 @@ async def test_metrics_tell_what_the_counters_in_postgres_tell(
         assert metrics["tidemark_cycle_records_sum", "leaf"] > stats.applied
         assert metrics["tidemark_cycle_records_sum", "quarantine"] == sum(stats.quarantined.values())
         steps = {key[2] for key in metrics if key[:2] == ("tidemark_cycle_step_duration_seconds_count", "leaf")}
-        assert steps == {"decide", "commit", "outgoing", "changelog", "postgres", "store"}
+        assert steps == {"decide", "log", "outgoing", "changelog", "write", "postgres", "store"}
         lags = {key: value for key, value in metrics.items() if key[0] == "tidemark_lag_records"}
         assert len(lags) == 2 + 4 + 2 + 1
         assert set(lags.values()) == {0}
@@ -169,7 +169,7 @@ async def test_a_worker_that_hangs_ends_and_tells_where(settings: Settings) -> N
             await holder.close()
         log = running.log("a")
         assert "router has got nothing done for" in log
-        assert "task router-commit of loop 0" in log
+        assert "task router-write of loop 0" in log
         assert "asyncpg" in log
         assert "thread MainThread" in log
         running.start("a")
@@ -248,5 +248,5 @@ async def test_told_to_stop_while_postgres_hangs(settings: Settings) -> None:
             await holder.close()
         log = running.log("a")
         assert "expected what is under way to end within 6 s; still there is" in log
-        assert "router: commit for" in log
+        assert "router: write for" in log
         assert "TimeoutError" not in log

@@ -1,4 +1,4 @@
-"""Kafka as logs in lists: topics that anyone appends to, and changelogs that only a partition's owner may write."""
+"""Kafka as logs in lists: topics that anyone appends to, and changelogs that are written in transactions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tables.positions import APPLIED, decode_position
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streams.engine.producer import Outgoing
 
 Partition = tuple[str, int]
@@ -31,7 +33,7 @@ class Transaction(NamedTuple):
 
 
 class ProducerFencedError(Exception):
-    """Another worker has begun to write this changelog."""
+    """Another worker has fenced this producer."""
 
 
 class Kafka:
@@ -40,7 +42,8 @@ class Kafka:
     def __init__(self) -> None:
         self.logs: dict[Partition, list[LogRecord]] = defaultdict(list)
         self.changelogs: dict[Partition, list[Transaction]] = defaultdict(list)
-        self._writers: dict[Partition, int] = defaultdict(int)
+        self._writers = 0
+        self._fenced: set[int] = set()
 
     def append(self, record: Outgoing) -> int:
         """Append a record to its topic; returns its offset."""
@@ -48,17 +51,22 @@ class Kafka:
         log.append(LogRecord(len(log), record.timestamp_ms, record.key, record.value, record.headers))
         return len(log) - 1
 
-    def new_writer(self, partition: Partition) -> int:
-        """Start a transactional producer: all older ones are fenced."""
-        self._writers[partition] += 1
-        return self._writers[partition]
+    def new_writer(self) -> int:
+        """Start a transactional producer under an id that nobody else has."""
+        self._writers += 1
+        return self._writers
 
-    def transact(self, partition: Partition, writer: int, transaction: Transaction) -> int:
-        """Append to a changelog; returns the position reached."""
-        if writer != self._writers[partition]:
-            raise ProducerFencedError(f"{partition}: writer {writer} of {self._writers[partition]}")
-        self.changelogs[partition].append(transaction)
-        return len(self.changelogs[partition])
+    def fence(self, writer: int) -> None:
+        """Refuse this producer from now on."""
+        self._fenced.add(writer)
+
+    def transact(self, writer: int, transactions: Mapping[Partition, Transaction]) -> dict[Partition, int]:
+        """Append to all of these changelogs, or to none; returns the positions reached."""
+        if writer in self._fenced:
+            raise ProducerFencedError(f"writer {writer} of {[*transactions]}")
+        for partition, transaction in transactions.items():
+            self.changelogs[partition].append(transaction)
+        return {partition: len(self.changelogs[partition]) for partition in transactions}
 
 
 class Store:

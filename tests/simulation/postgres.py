@@ -41,6 +41,8 @@ class Progress:
 
     epoch: int = 0
     next_offset: int | None = None
+    writer: int | None = None
+    """The producer that may write the partition's changelogs."""
     source_highs: dict[str, int] = field(default_factory=dict)
     read: int = 0
     applied: int = 0
@@ -75,6 +77,12 @@ class Postgres:
         progress = self.progress.setdefault(partition, Progress())
         progress.epoch += 1
         return progress
+
+    def let_go(self, partition: tuple[str, int], writer: int) -> None:
+        """This producer writes the partition's changelogs no more."""
+        progress = self.progress[partition]
+        if progress.writer == writer:
+            progress.writer = None
 
     def ensure(self, new: Iterable[tuple[str, str]]) -> Definitions:
         """Define what is not defined yet; returns what holds."""

@@ -37,7 +37,10 @@ STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
 NATIVE_SHARE: float = 0.5 if is_installed() else 0.0
 """Of workers that decide with the compiled hot path."""
 
-CYCLES_MAX: Final = 2
+LOG_STEPS: Final = 2
+"""How many of them are of the log; the others write. While one cycle is written, the next may be logged."""
+
+CYCLES_MAX: Final = 3
 """Cycles of one stage under way at once."""
 
 
@@ -47,7 +50,6 @@ class Owned:
 
     partition: Partition
     epoch: int
-    writer: int
     store: Store
     applied: int
     """S, as far as cycles have been decided."""
@@ -101,23 +103,27 @@ class Stage:
         """How much of what is pending a cycle takes: the less, the greater this is."""
         self.haste = random.choice((0.02, 0.2, 0.6))
         """How soon a cycle is decided: the later, the more is pending."""
+        self.overlap = random.choice((0.1, 0.5, 0.9))
+        """How soon the next cycle is logged while one is written."""
         self.definitions = postgres.definitions
         self.rules = RULES
+        self.writer = kafka.new_writer()
         self.owned: dict[Partition, Owned] = {}
         self.plans: list[Plan] = []
         self.stores: dict[Partition, Store] = {}
 
     def take_over(self, partition: Partition) -> Owned:
-        """Fence the older owner, restore, and go on at the lesser of S and P."""
-        writer = self.kafka.new_writer(partition)
+        """Fence the older owner unless he has let go, restore, and go on at the lesser of S and P."""
         progress = self.postgres.take(partition)
+        if progress.writer not in {None, self.writer}:
+            self.kafka.fence(progress.writer)
+        progress.writer = self.writer
         store = self.stores.setdefault(partition, Store())
         store.restore(self.kafka.changelogs[partition])
         committed = progress.next_offset or 0
         owned = Owned(
             partition,
             progress.epoch,
-            writer,
             store,
             store.applied,
             committed,
@@ -159,22 +165,26 @@ class Stage:
         raise NotImplementedError
 
     def advance(self) -> str:
-        """Go a little on with the oldest plan; returns what was done.
+        """Go a little on, with the oldest plan or with what is to be logged next; returns what was done.
 
         Raises ProducerFencedError or FencedError where a partition is not ours any more.
         """
         plan = self.plans[0]
+        unlogged = next((each for each in self.plans if each.step < LOG_STEPS), plan)
+        if unlogged is not plan and self.random.random() < self.overlap:
+            plan = unlogged
         step = STEPS[plan.step]
         done = True
         if step == "outgoing":
             done = self._send_some(plan)
         elif step == "postgres":
             self.postgres.commit(plan.batch)
+        elif step == "changelog":
+            self._log(plan)
         elif plan.changes:
             if plan.rest is None:
                 plan.rest = self.random.sample(plan.changes, len(plan.changes))
-            change = plan.rest.pop()
-            self._log(change) if step == "changelog" else self._store(change)
+            self._store(plan.rest.pop())
             done = not plan.rest
         if done:
             plan.step += 1
@@ -198,24 +208,33 @@ class Stage:
                 del plan.sends[index]
         return not plan.sends
 
-    def _log(self, change: Change) -> None:
-        change.transaction = change.encoded()
-        owned = change.owned
-        change.position = self.kafka.transact(owned.partition, owned.writer, change.transaction)
+    def _log(self, plan: Plan) -> None:
+        transactions = {change.owned.partition: change.encoded() for change in plan.changes}
+        positions = self.kafka.transact(self.writer, transactions)
+        for change in plan.changes:
+            change.transaction = transactions[change.owned.partition]
+            change.position = positions[change.owned.partition]
 
     def _store(self, change: Change) -> None:
         change.owned.store.apply(change.transaction or change.encoded(), change.position)
 
     def unsent(self) -> list[deque[Outgoing]]:
         """What a crash leaves unsent of the cycle that had begun to send."""
-        if not self.plans or STEPS[self.plans[0].step] != "outgoing":
-            return []
-        return self.plans[0].sends or []
+        for plan in self.plans:
+            if STEPS[plan.step] == "outgoing" and plan.sends is not None:
+                return plan.sends
+        return []
 
     def clear(self) -> None:
-        """The process has ended."""
+        """The process has ended; another one begins."""
         self.owned.clear()
         self.plans.clear()
+        self.writer = self.kafka.new_writer()
+
+    def let_go(self, partition: Partition) -> None:
+        """A rebalance has given the partition to somebody else; nothing is under way."""
+        if self.owned.pop(partition, None) is not None:
+            self.postgres.let_go(partition, self.writer)
 
 
 class LeafStage(Stage):

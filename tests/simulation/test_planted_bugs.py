@@ -10,6 +10,7 @@ from streams.agents import leaf_partition, leaf_state
 from streams.agents.leaf_cycle import LeafCycle
 from streams.agents.leaf_partition import PartitionCycle
 from tests.simulation import stages
+from tests.simulation.kafka import Kafka
 from tests.simulation.run import run
 
 
@@ -123,6 +124,10 @@ def repetitions_of_the_router_count(monkeypatch):
     monkeypatch.setattr(leaf_partition, "mark_new", lambda items, committed, _: mark_new(items, committed, {}))
 
 
+def former_owner_is_not_fenced(monkeypatch):
+    monkeypatch.setattr(Kafka, "fence", lambda *_: None)
+
+
 def second_cycle_reads_past_the_first(monkeypatch):
     monkeypatch.setattr(stages.LeafStage, "_unstored", lambda *_: [])
 
@@ -143,6 +148,7 @@ def second_cycle_reads_past_the_first(monkeypatch):
         last_giver_wins_in_the_fold,
         nothing_is_seen_before,
         repetitions_of_the_router_count,
+        former_owner_is_not_fenced,
         second_cycle_reads_past_the_first,
     ],
 )

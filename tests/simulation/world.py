@@ -284,5 +284,5 @@ class World:
         if idle:
             partition = self.random.choice(idle)
             number = self.owners.pop(partition)
-            self.stages[number].owned.pop(partition, None)
+            self.stages[number].let_go(partition)
             self._tell(f"{self.stages[number].name} lets go of {partition}")

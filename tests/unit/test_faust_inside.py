@@ -50,6 +50,8 @@ RELIED_ON = {
     "aiokafka.producer.producer:AIOKafkaProducer.send_batch": "5519458368149f83d4a907f759f68f4d",
     "aiokafka.producer.producer:AIOKafkaProducer.create_batch": "ada62da19906b4fdfc6bbf88852dd7b8",
     "aiokafka.producer.message_accumulator:MessageAccumulator.add_batch": "679d80d728c96ab7a0549b5969c49c35",
+    # It waits a shorter time where the one before is not through with its markers (`MARKERS_S`).
+    "aiokafka.producer.sender:AddPartitionsToTxnHandler.handle_response": "6d25dd3b023288e6929f3a8ab2d35ba9",
 }
 
 

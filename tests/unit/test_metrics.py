@@ -212,9 +212,9 @@ def test_a_step_is_under_way_until_it_ends() -> None:
     metrics = Metrics()
     meter = metrics.stage("leaf")
     assert meter.doing() == "idle"
-    with meter.step("commit"), meter.step("postgres"):
-        assert list(meter.under_way) == ["commit", "postgres"]
-        assert re.fullmatch(r"commit for \d+\.\d s, postgres for \d+\.\d s", meter.doing())
+    with meter.step("write"), meter.step("postgres"):
+        assert list(meter.under_way) == ["write", "postgres"]
+        assert re.fullmatch(r"write for \d+\.\d s, postgres for \d+\.\d s", meter.doing())
         assert meter.finished == 0
     assert (meter.finished, meter.under_way) == (2, {})
     with pytest.raises(RuntimeError), meter.step("store"):

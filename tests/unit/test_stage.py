@@ -25,14 +25,16 @@ class Record:
 
 
 class Noting:
-    """A handler whose commits wait for `gate`."""
+    """A handler whose cycles wait for `log_gate` to be logged, and for `gate` to be written."""
 
     def __init__(self):
-        self.decided, self.begun, self.committed, self.passed = [], [], [], []
-        self.gate = asyncio.Event()
+        self.decided, self.logging, self.logged, self.passed = [], [], [], []
+        self.begun, self.committed = [], []
+        self.gate, self.log_gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
-        self.extra = 0
-        self.error = None
+        self.log_gate.set()
+        self.extra = self.writes = 0
+        self.error = self.log_error = None
 
     async def take_over(self, partition):
         return 0
@@ -51,12 +53,20 @@ class Noting:
         self.decided.append({partition: [each.offset for each in records] for partition, records in taken.items()})
         return len(self.decided) - 1
 
-    async def commit(self, plan):
-        self.begun.append(plan)
+    async def log(self, plan):
+        self.logging.append(plan)
+        await self.log_gate.wait()
+        if self.log_error is not None:
+            raise self.log_error
+        self.logged.append(plan)
+
+    async def write(self, plans):
+        self.writes += 1
+        self.begun += plans
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        self.committed.append(plan)
+        self.committed += plans
 
 
 class Running:
@@ -85,8 +95,8 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(cycle_records_max=100, positions=((P0, 0),), cycle_s_min=0.0):
-    made = Running(Noting(), cycle_records_max=cycle_records_max, cycle_s_min=cycle_s_min)
+async def running(cycle_records_max=100, positions=((P0, 0),), **pace):
+    made = Running(Noting(), cycle_records_max=cycle_records_max, **pace)
     for partition, position in positions:
         made.stage.own(partition, position)
     made.stage.open()
@@ -97,6 +107,7 @@ async def running(cycle_records_max=100, positions=((P0, 0),), cycle_s_min=0.0):
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
         made.handler.gate.set()
+        made.handler.log_gate.set()
         await made.settled()
 
 
@@ -133,6 +144,53 @@ async def test_records_gather_between_cycles_that_have_a_least_distance():
         assert on.stage.position(P0) == 1
 
 
+async def test_what_is_logged_between_writes_that_have_a_least_distance_is_written_together():
+    async with running(write_s_min=0.05) as on:
+        for offset in range(9):
+            on.batch(offset)
+            await on.settled()
+        assert on.handler.logged == [*range(9)]
+        assert on.handler.committed == [0]
+        assert on.stage.done(P0) == 1
+        await on.until(lambda: len(on.handler.committed) == 9)
+        assert on.handler.committed == [*range(9)]
+        assert on.handler.writes == 2
+        assert on.stage.done(P0) == 9
+
+
+async def test_a_full_cycle_is_written_at_once():
+    async with running(cycle_records_max=4, write_s_min=WAIT_S * 100) as on:
+        for offset in range(9):
+            on.batch(offset)
+            await on.settled()
+        await on.until(lambda: len(on.handler.committed) == 9)
+
+
+async def test_no_more_is_forwarded_than_three_full_cycles_while_nothing_can_be_written():
+    async with running(cycle_records_max=4, write_s_min=0.001) as on:
+        on.handler.gate.clear()
+        for offset in range(30):
+            on.batch(offset)
+            await on.settled()
+        assert on.handler.logged == [*range(8)]
+        on.handler.gate.set()
+        await on.until(lambda: on.stage.done(P0) == 30)
+
+
+async def test_quiesce_does_not_wait_for_the_next_write():
+    async with running(write_s_min=WAIT_S * 100) as on:
+        for offset in range(3):
+            on.batch(offset)
+            await on.settled()
+        async with asyncio.timeout(WAIT_S):
+            await on.stage.quiesce()
+        assert on.handler.committed == [0, 1, 2]
+        on.stage.open()
+        on.batch(3)
+        await on.settled()
+        assert (on.handler.logged, on.handler.committed) == ([0, 1, 2, 3], [0, 1, 2])
+
+
 async def test_a_full_cycle_does_not_wait():
     async with running(cycle_records_max=4, cycle_s_min=WAIT_S * 100) as on:
         on.batch(0)
@@ -152,16 +210,43 @@ async def test_what_has_gathered_is_taken_when_the_time_has_come():
         assert on.handler.decided == [{P0: [0]}, {P0: [1, 2]}]
 
 
-async def test_at_most_two_cycles_are_under_way_and_commits_are_in_order():
+async def test_at_most_three_cycles_are_under_way_and_commits_are_in_order():
     async with running(cycle_records_max=1) as on:
         on.handler.gate.clear()
         for offset in range(5):
             on.batch(offset)
         await on.settled()
-        assert (len(on.handler.decided), on.handler.begun, on.handler.committed) == (2, [0], [])
+        assert (len(on.handler.decided), on.handler.logged, on.handler.begun) == (3, [0, 1], [0])
+        assert on.handler.committed == []
         on.handler.gate.set()
         await on.until(lambda: len(on.handler.committed) == 5)
-        assert on.handler.committed == [0, 1, 2, 3, 4]
+        assert on.handler.committed == on.handler.logged == [0, 1, 2, 3, 4]
+
+
+async def test_a_cycle_is_decided_while_another_one_is_logged():
+    async with running(cycle_records_max=1) as on:
+        on.handler.log_gate.clear()
+        for offset in range(5):
+            on.batch(offset)
+        await on.settled()
+        assert (len(on.handler.decided), on.handler.logging, on.handler.begun) == (2, [0], [])
+        on.handler.log_gate.set()
+        await on.until(lambda: len(on.handler.committed) == 5)
+        assert on.handler.logging == on.handler.committed == [0, 1, 2, 3, 4]
+
+
+async def test_records_gather_while_nothing_more_is_pending_and_a_cycle_is_logged():
+    async with running() as on:
+        on.handler.log_gate.clear()
+        on.batch(0)
+        await on.settled()
+        on.batch(1)
+        on.batch(2)
+        await on.settled()
+        assert on.records() == [0]
+        on.handler.log_gate.set()
+        await on.until(lambda: len(on.handler.committed) == 2)
+        assert on.handler.decided == [{P0: [0]}, {P0: [1, 2]}]
 
 
 async def test_a_partition_wants_more_until_a_cycle_is_pending():
@@ -199,14 +284,14 @@ async def test_quiesce_finishes_what_has_begun_and_forgets_what_is_pending():
         on.handler.gate.set()
         async with asyncio.timeout(WAIT_S):
             await quiescing
-        # What was decided is committed, and reading goes on behind it: 4 to 6 are to be read again.
-        assert on.handler.committed == [0, 1]
-        assert on.stage.position(P0) == 4
-        assert on.batch(4, 5, 6) is None  # closed: dropped
+        # What was decided is committed, and reading goes on behind it: 6 is to be read again.
+        assert on.handler.committed == [0, 1, 2]
+        assert on.stage.position(P0) == on.stage.done(P0) == 6
+        assert on.batch(6) is None  # closed: dropped
         on.stage.open()
         await on.settled()
-        assert on.records() == [0, 1, 2, 3]
-        assert on.batch(4, 5, 6) is None
+        assert on.records() == [*range(6)]
+        assert on.batch(6) is None
         await on.until(lambda: on.records() == [*range(7)])
 
 
@@ -363,5 +448,20 @@ async def test_a_commit_that_fails_is_told_and_nothing_is_committed_behind_it():
         async with asyncio.timeout(WAIT_S):
             await made.stage.run(made.failures.append)
     await made.settled()
-    assert made.failures == [made.handler.error]
+    assert made.failures[0] is made.handler.error
     assert made.handler.begun == [0]
+
+
+async def test_a_cycle_that_cannot_be_logged_is_told_and_nothing_is_logged_or_written_behind_it():
+    made = Running(Noting(), cycle_records_max=1)
+    made.stage.own(P0, 0)
+    made.stage.open()
+    made.handler.log_error = RuntimeError("fenced")
+    for offset in range(4):
+        made.batch(offset)
+    with pytest.raises(RuntimeError, match="fenced"):
+        async with asyncio.timeout(WAIT_S):
+            await made.stage.run(made.failures.append)
+    await made.settled()
+    assert made.failures[0] is made.handler.log_error
+    assert (made.handler.logging, made.handler.begun) == ([0], [])

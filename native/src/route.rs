@@ -1,8 +1,6 @@
 //! The router in one pass: from a source record to its leaf's partition, encoded into the batch that goes there.
 //! `streams.agents.router` says the same in Python, and is asked wherever a message or an id is odd.
 
-use std::collections::HashSet;
-
 use jiter::{Jiter, Peek};
 use memchr::{memchr, memmem};
 use pyo3::prelude::*;
@@ -11,10 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::Run;
 use crate::records::Record;
+use crate::rules::Rules;
 use crate::wire;
-
-/// `domain.names.SURELY_SHORT`: characters of an id that is not bounded.
-const SURELY_SHORT: usize = 128;
 
 const USER: &str = "user:";
 const ANONYMOUS: &str = "anon:";
@@ -24,47 +20,40 @@ const CALL_TYPES: [&str; 6] = ["identify", "page", "screen", "track", "group", "
 
 #[pyclass(module = "tidemark_native")]
 pub struct Router {
-    blocked: Blocked,
-    max_message_bytes: usize,
+    rules: Rules,
     partitions: u64,
     origin_header: String,
     /// Key of the leaf that was found last, as are the texts below kept for their room.
     leaf: String,
+    user: String,
     anonymous: String,
     tape: Vec<u8>,
-}
-
-/// `domain.identity.Rules.blocked_ids`.
-struct Blocked {
-    ids: HashSet<String>,
-    length_max: usize,
-    are_ascii: bool,
 }
 
 #[pymethods]
 impl Router {
     #[new]
     fn new(
-        blocked_ids: HashSet<String>,
+        blocked_ids: &Bound<'_, PyAny>,
         max_message_bytes: usize,
         partitions: u64,
         origin_header: String,
-    ) -> Self {
-        let blocked = Blocked {
-            length_max: blocked_ids.iter().map(String::len).max().unwrap_or(0),
-            are_ascii: blocked_ids.iter().all(|id| id.is_ascii()),
-            ids: blocked_ids,
-        };
-        let (leaf, anonymous, tape) = Default::default();
-        Self {
-            blocked,
-            max_message_bytes,
+    ) -> PyResult<Self> {
+        let blocked_ids = blocked_ids
+            .try_iter()?
+            .map(|each| each?.extract())
+            .collect::<PyResult<_>>()?;
+        let rules = Rules::new(blocked_ids, max_message_bytes, 0);
+        let (leaf, user, anonymous, tape) = Default::default();
+        Ok(Self {
+            rules,
             partitions,
             origin_header,
             leaf,
+            user,
             anonymous,
             tape,
-        }
+        })
     }
 
     /// Add each record to the run of its leaf's partition, with its origin in a header. `ask` tells partition and key
@@ -120,28 +109,32 @@ impl Router {
 impl Router {
     /// Find the leaf of a message, into `self.leaf`; false where Python is to be asked.
     fn find(&mut self, value: &[u8]) -> bool {
-        if value.len() > self.max_message_bytes || has_nul_escape(value) {
+        if value.len() > self.rules.max_message_bytes || has_nul_escape(value) {
             return false;
         }
         let mut jiter = Jiter::with_tape(value, std::mem::take(&mut self.tape));
-        let found = self.read_head(&mut jiter);
+        let head = self.read_head(&mut jiter).unwrap_or_default();
         self.tape = jiter.into_tape();
-        match found {
-            Ok(Head {
+        let (prefix, id) = match head {
+            Head {
                 is_call: true,
                 user: Id::Text,
-                anonymous,
-            }) if anonymous != Id::Other => self.blocked.is_plain(&self.leaf[USER.len()..]),
-            Ok(Head {
+                anonymous: Id::Text | Id::Absent,
+            } => (USER, &self.user),
+            Head {
                 is_call: true,
                 user: Id::Absent,
                 anonymous: Id::Text,
-            }) => {
-                std::mem::swap(&mut self.leaf, &mut self.anonymous);
-                self.blocked.is_plain(&self.leaf[ANONYMOUS.len()..])
-            }
-            _ => false,
-        }
+            } => (ANONYMOUS, &self.anonymous),
+            _ => return false,
+        };
+        let Some(id) = self.rules.usable_text(id) else {
+            return false;
+        };
+        self.leaf.clear();
+        self.leaf.push_str(prefix);
+        self.leaf.push_str(&id);
+        true
     }
 
     /// Read type and ids, and check that the rest is JSON, as far as `domain.identity._Head` does.
@@ -161,11 +154,11 @@ impl Router {
                     is_repeated
                 }
                 "userId" => {
-                    head.user = read_id(jiter, USER, &mut self.leaf)?;
+                    head.user = read_id(jiter, &mut self.user)?;
                     std::mem::replace(&mut has_user, true)
                 }
                 "anonymousId" => {
-                    head.anonymous = read_id(jiter, ANONYMOUS, &mut self.anonymous)?;
+                    head.anonymous = read_id(jiter, &mut self.anonymous)?;
                     std::mem::replace(&mut has_anonymous, true)
                 }
                 _ => {
@@ -190,7 +183,7 @@ struct Head {
     anonymous: Id,
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Default)]
 enum Id {
     #[default]
     Absent,
@@ -199,16 +192,11 @@ enum Id {
     Other,
 }
 
-fn read_id(
-    jiter: &mut Jiter<'_>,
-    prefix: &str,
-    leaf: &mut String,
-) -> Result<Id, jiter::JiterError> {
+fn read_id(jiter: &mut Jiter<'_>, text: &mut String) -> Result<Id, jiter::JiterError> {
     match jiter.peek()? {
         Peek::String => {
-            leaf.clear();
-            leaf.push_str(prefix);
-            leaf.push_str(jiter.known_str()?);
+            text.clear();
+            text.push_str(jiter.known_str()?);
             Ok(Id::Text)
         }
         Peek::Null => jiter.known_null().map(|()| Id::Absent),
@@ -219,34 +207,6 @@ fn read_id(
 /// `domain.decoding.has_nul_escape`.
 fn has_nul_escape(value: &[u8]) -> bool {
     memchr(b'\\', value).is_some_and(|at| memmem::find(&value[at..], b"\\u0000").is_some())
-}
-
-impl Blocked {
-    /// Whether an id is usable as it stands (`domain.identity.usable_id`): short, nothing to strip, not blocked, and
-    /// none of the cases in which Python and Rust might not agree on that.
-    fn is_plain(&self, id: &str) -> bool {
-        let (Some(first), Some(last)) = (id.chars().next(), id.chars().next_back()) else {
-            return false;
-        };
-        if id.len() > SURELY_SHORT && id.chars().count() > SURELY_SHORT
-            || id.bytes().any(|byte| byte.is_ascii_control())
-            || first.is_whitespace()
-            || last.is_whitespace()
-        {
-            return false;
-        }
-        if self.ids.is_empty() {
-            return true;
-        }
-        if matches!(first, '"' | '\'') || id.bytes().all(|byte| matches!(byte, b'0' | b'-')) {
-            return false;
-        }
-        if id.is_ascii() {
-            id.len() > self.length_max || !self.ids.contains(&id.to_ascii_lowercase())
-        } else {
-            self.are_ascii && !self.ids.contains(&id.to_lowercase())
-        }
-    }
 }
 
 /// The header with the origin of a record (`contracts.origins`), encoded as all of its headers.

@@ -33,29 +33,13 @@ impl Encoding {
     fn new(size_hint: usize) -> Self {
         let mut buffer = Vec::with_capacity(size_hint);
         buffer.resize(HEADER_BYTES, 0);
-        Self {
-            buffer,
-            count: 0,
-            first_time: 0,
-            max_time: i64::MIN,
-        }
+        Self { buffer, count: 0, first_time: 0, max_time: i64::MIN }
     }
 
     /// Add a record, whose headers are encoded already, unless it would make the batch as large as `bytes_max`. The
     /// first one is always taken.
-    fn push(
-        &mut self,
-        time: i64,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: &[u8],
-        bytes_max: usize,
-    ) -> bool {
-        let first_time = if self.count == 0 {
-            time
-        } else {
-            self.first_time
-        };
+    fn push(&mut self, time: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[u8], bytes_max: usize) -> bool {
+        let first_time = if self.count == 0 { time } else { self.first_time };
         let time_delta = time.wrapping_sub(first_time);
         let offset_delta = i64::from(self.count);
         let body = 1
@@ -103,6 +87,9 @@ pub struct Run {
     batch_bytes_max: usize,
 }
 
+/// `streams.engine.producer.Content`.
+type Content<'py> = (i64, Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>, Bound<'py, PyAny>);
+
 impl Run {
     /// Add a record, whose headers are encoded already.
     pub fn push(&mut self, time: i64, key: Option<&[u8]>, value: Option<&[u8]>, headers: &[u8]) {
@@ -114,11 +101,7 @@ impl Run {
             }
         }
         // Behind a first batch there are likely more that are full.
-        let mut next = Encoding::new(if self.batches.is_empty() {
-            0
-        } else {
-            self.batch_bytes_max
-        });
+        let mut next = Encoding::new(if self.batches.is_empty() { 0 } else { self.batch_bytes_max });
         next.push(time, key, value, headers, self.batch_bytes_max);
         self.batches.push(Arc::new(next));
         self.count += 1;
@@ -127,17 +110,9 @@ impl Run {
     fn extend(&mut self, contents: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut headers = Vec::new();
         for content in contents.try_iter()? {
-            let (time, key, value, named): (
-                i64,
-                Option<Bound<'_, PyBytes>>,
-                Option<Bound<'_, PyBytes>>,
-                Bound<'_, PyAny>,
-            ) = content?.extract()?;
+            let (time, key, value, named): Content = content?.extract()?;
             encode_headers(&mut headers, &named)?;
-            let (key, value) = (
-                key.as_ref().map(|it| it.as_bytes()),
-                value.as_ref().map(|it| it.as_bytes()),
-            );
+            let (key, value) = (key.as_ref().map(|it| it.as_bytes()), value.as_ref().map(|it| it.as_bytes()));
             self.push(time, key, value, &headers);
         }
         Ok(())
@@ -148,9 +123,7 @@ impl Run {
         let bytes = |part: Option<&[u8]>| part.map(|part| PyBytes::new(py, part));
         for batch in &self.batches {
             let buffer = &batch.buffer;
-            for record in wire::records(&batch.header(), buffer, HEADER_BYTES)
-                .map_err(PyTypeError::new_err)?
-            {
+            for record in wire::records(&batch.header(), buffer, HEADER_BYTES).map_err(PyTypeError::new_err)? {
                 let headers = header_list(py, record.headers.of(buffer).unwrap_or_default())?;
                 let (key, value) = (bytes(record.key.of(buffer)), bytes(record.value.of(buffer)));
                 contents.push((record.time, key, value, headers).into_pyobject(py)?);
@@ -177,11 +150,7 @@ impl Run {
     #[new]
     #[pyo3(signature = (batch_bytes_max, contents = None))]
     fn new(batch_bytes_max: usize, contents: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let mut run = Self {
-            batches: Vec::new(),
-            count: 0,
-            batch_bytes_max,
-        };
+        let mut run = Self { batches: Vec::new(), count: 0, batch_bytes_max };
         if let Some(contents) = contents {
             run.extend(contents)?;
         }
@@ -192,11 +161,7 @@ impl Run {
         self.count
     }
 
-    fn __getitem__<'py>(
-        &self,
-        py: Python<'py>,
-        at: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let contents = PyList::new(py, self.contents(py)?)?;
         let part = contents.as_any().get_item(at)?;
         if at.is_instance_of::<PySlice>() {
@@ -213,24 +178,13 @@ impl Run {
     fn batches(&self, zstd: bool, transactional: bool) -> Vec<Batch> {
         let made = self.batches.iter().map(|encoding| {
             let header = Header {
-                attributes: if transactional {
-                    wire::TRANSACTIONAL
-                } else {
-                    0
-                } | if zstd {
-                    wire::CODEC_ZSTD
-                } else {
-                    wire::CODEC_NONE
-                },
+                attributes: if transactional { wire::TRANSACTIONAL } else { 0 }
+                    | if zstd { wire::CODEC_ZSTD } else { wire::CODEC_NONE },
                 producer_id: -1,
                 producer_epoch: -1,
                 ..encoding.header()
             };
-            Batch {
-                header,
-                records: Some(encoding.clone()),
-                built: None,
-            }
+            Batch { header, records: Some(encoding.clone()), built: None }
         });
         made.collect()
     }
@@ -280,10 +234,7 @@ impl Batch {
         if let Some(records) = self.records.take() {
             self.built = Some(finish(py, &self.header, &records.buffer)?);
         }
-        let built = self
-            .built
-            .as_ref()
-            .ok_or_else(|| PyTypeError::new_err("expected a batch that could be built"))?;
+        let built = self.built.as_ref().ok_or_else(|| PyTypeError::new_err("expected a batch that could be built"))?;
         Ok(built.clone_ref(py))
     }
 }

@@ -144,10 +144,7 @@ pub struct Fetched {
 impl Fetched {
     #[new]
     fn new(bytes: Bound<'_, PyBytes>) -> Self {
-        Self {
-            bytes: bytes.unbind(),
-            at: 0,
-        }
+        Self { bytes: bytes.unbind(), at: 0 }
     }
 
     fn size_in_bytes(&self, py: Python<'_>) -> usize {
@@ -164,10 +161,7 @@ impl Fetched {
             return Ok(None);
         };
         if length < LENGTH_MIN {
-            return Err(corrupt(
-                py,
-                format!("expected a record of {LENGTH_MIN} bytes and more, came {length}"),
-            ));
+            return Err(corrupt(py, format!("expected a record of {LENGTH_MIN} bytes and more, came {length}")));
         }
         let begin = std::mem::replace(&mut self.at, end);
         let bytes = &self.bytes.as_bytes(py)[begin..end];
@@ -175,10 +169,7 @@ impl Fetched {
             // Messages as they were before Kafka 0.11, which brokers may still keep.
             static LEGACY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
             let legacy = LEGACY.import(py, "aiokafka.record.memory_records", "MemoryRecords")?;
-            return legacy
-                .call1((PyBytes::new(py, bytes),))?
-                .call_method0("next_batch")
-                .map(Some);
+            return legacy.call1((PyBytes::new(py, bytes),))?.call_method0("next_batch").map(Some);
         }
         let batch = RecordBatch {
             header: Header::read(bytes).map_err(|what| corrupt(py, what))?,
@@ -223,27 +214,15 @@ impl RecordBatch {
         let bytes = self.bytes.bind(py);
         let (buffer, at) = match self.header.attributes & wire::CODEC_MASK {
             // A batch's own bytes, as if nothing came behind it.
-            wire::CODEC_NONE => (
-                Buffer::Fetched(bytes.clone().into()),
-                self.begin + HEADER_BYTES,
-            ),
+            wire::CODEC_NONE => (Buffer::Fetched(bytes.clone().into()), self.begin + HEADER_BYTES),
             wire::CODEC_ZSTD => {
                 let compressed = &bytes.as_bytes()[self.begin + HEADER_BYTES..self.end];
                 let decompressed = py.detach(|| decompress(compressed));
-                (
-                    Buffer::Decompressed(
-                        decompressed.map_err(|error| corrupt(py, error.to_string()))?,
-                    ),
-                    0,
-                )
+                (Buffer::Decompressed(decompressed.map_err(|error| corrupt(py, error.to_string()))?), 0)
             }
             codec => {
-                let compressed =
-                    PyBytes::new(py, &bytes.as_bytes()[self.begin + HEADER_BYTES..self.end]);
-                (
-                    Buffer::Fetched(decompress_otherwise(py, codec, compressed)?),
-                    0,
-                )
+                let compressed = PyBytes::new(py, &bytes.as_bytes()[self.begin + HEADER_BYTES..self.end]);
+                (Buffer::Fetched(decompress_otherwise(py, codec, compressed)?), 0)
             }
         };
         let whole: &[u8] = match &buffer {
@@ -255,16 +234,7 @@ impl RecordBatch {
         let has_log_append_time = self.header.attributes & wire::LOG_APPEND_TIME != 0;
         let records: Vec<Bound<'py, Record>> = parsed
             .into_iter()
-            .map(|parsed| {
-                Bound::new(
-                    py,
-                    Record {
-                        buffer: buffer.clone(),
-                        parsed,
-                        has_log_append_time,
-                    },
-                )
-            })
+            .map(|parsed| Bound::new(py, Record { buffer: buffer.clone(), parsed, has_log_append_time }))
             .collect::<PyResult<_>>()?;
         let records = PyList::new(py, records)?;
         self.records = Some(records.clone().unbind());
@@ -319,22 +289,15 @@ impl RecordBatch {
 }
 
 fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
-    let told = zstd::zstd_safe::get_frame_content_size(compressed)
-        .ok()
-        .flatten();
-    let is_whole = zstd::zstd_safe::find_frame_compressed_size(compressed)
-        .is_ok_and(|size| size == compressed.len());
+    let told = zstd::zstd_safe::get_frame_content_size(compressed).ok().flatten();
+    let is_whole = zstd::zstd_safe::find_frame_compressed_size(compressed).is_ok_and(|size| size == compressed.len());
     match told {
-        Some(size) if is_whole && size <= CONTENT_BYTES_MAX => {
-            DECOMPRESSOR.with_borrow_mut(|kept| {
-                if kept.is_none() {
-                    *kept = Some(zstd::bulk::Decompressor::new()?);
-                }
-                kept.as_mut()
-                    .expect("made above")
-                    .decompress(compressed, size as usize)
-            })
-        }
+        Some(size) if is_whole && size <= CONTENT_BYTES_MAX => DECOMPRESSOR.with_borrow_mut(|kept| {
+            if kept.is_none() {
+                *kept = Some(zstd::bulk::Decompressor::new()?);
+            }
+            kept.as_mut().expect("made above").decompress(compressed, size as usize)
+        }),
         // Java's producers stream, and tell no size; several frames are one behind another.
         _ => {
             let mut decompressed = Vec::with_capacity(compressed.len() * 8);
@@ -345,25 +308,13 @@ fn decompress(compressed: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// What other producers of a source topic may compress by, with aiokafka's own codecs.
-fn decompress_otherwise(
-    py: Python<'_>,
-    codec: i16,
-    compressed: Bound<'_, PyBytes>,
-) -> PyResult<PyBackedBytes> {
+fn decompress_otherwise(py: Python<'_>, codec: i16, compressed: Bound<'_, PyBytes>) -> PyResult<PyBackedBytes> {
     let name = match codec {
         1 => "gzip_decode",
         2 => "snappy_decode",
         3 => "lz4_decode",
-        other => {
-            return Err(corrupt(
-                py,
-                format!("expected a codec of Kafka, came {other}"),
-            ))
-        }
+        other => return Err(corrupt(py, format!("expected a codec of Kafka, came {other}"))),
     };
-    let decompressed = py
-        .import("aiokafka.codec")?
-        .getattr(name)?
-        .call1((compressed,))?;
+    let decompressed = py.import("aiokafka.codec")?.getattr(name)?.call1((compressed,))?;
     Ok(decompressed.extract::<PyBackedBytes>()?)
 }

@@ -39,21 +39,10 @@ impl Router {
         partitions: u64,
         origin_header: String,
     ) -> PyResult<Self> {
-        let blocked_ids = blocked_ids
-            .try_iter()?
-            .map(|each| each?.extract())
-            .collect::<PyResult<_>>()?;
+        let blocked_ids = blocked_ids.try_iter()?.map(|each| each?.extract()).collect::<PyResult<_>>()?;
         let rules = Rules::new(blocked_ids, max_message_bytes, 0);
         let (leaf, user, anonymous, tape) = Default::default();
-        Ok(Self {
-            rules,
-            partitions,
-            origin_header,
-            leaf,
-            user,
-            anonymous,
-            tape,
-        })
+        Ok(Self { rules, partitions, origin_header, leaf, user, anonymous, tape })
     }
 
     /// Add each record to the run of its leaf's partition, with its origin in a header. `ask` tells partition and key
@@ -76,15 +65,9 @@ impl Router {
                     (native.offset(), native.time(), native.value())
                 }
                 Err(_) => {
-                    held = record
-                        .getattr("value")?
-                        .extract::<Option<Bound<'py, PyBytes>>>()?;
+                    held = record.getattr("value")?.extract::<Option<Bound<'py, PyBytes>>>()?;
                     let value = held.as_ref().map(|value| value.as_bytes());
-                    (
-                        record.getattr("offset")?.extract()?,
-                        record.getattr("timestamp")?.extract()?,
-                        value,
-                    )
+                    (record.getattr("offset")?.extract()?, record.getattr("timestamp")?.extract()?, value)
                 }
             };
             let headers = origin.of(offset, time);
@@ -95,10 +78,7 @@ impl Router {
                 continue;
             }
             asked += 1;
-            if let Some((number, key)) = ask
-                .call1((&record,))?
-                .extract::<Option<(usize, Bound<'py, PyBytes>)>>()?
-            {
+            if let Some((number, key)) = ask.call1((&record,))?.extract::<Option<(usize, Bound<'py, PyBytes>)>>()? {
                 runs[number].push(time, Some(key.as_bytes()), value, headers);
             }
         }
@@ -116,16 +96,8 @@ impl Router {
         let head = self.read_head(&mut jiter).unwrap_or_default();
         self.tape = jiter.into_tape();
         let (prefix, id) = match head {
-            Head {
-                is_call: true,
-                user: Id::Text,
-                anonymous: Id::Text | Id::Absent,
-            } => (USER, &self.user),
-            Head {
-                is_call: true,
-                user: Id::Absent,
-                anonymous: Id::Text,
-            } => (ANONYMOUS, &self.anonymous),
+            Head { is_call: true, user: Id::Text, anonymous: Id::Text | Id::Absent } => (USER, &self.user),
+            Head { is_call: true, user: Id::Absent, anonymous: Id::Text } => (ANONYMOUS, &self.anonymous),
             _ => return false,
         };
         let Some(id) = self.rules.usable_text(id) else {
@@ -146,8 +118,7 @@ impl Router {
             let is_repeated = match key {
                 "type" => {
                     let is_repeated = std::mem::replace(&mut has_type, true);
-                    head.is_call =
-                        jiter.peek()? == Peek::String && CALL_TYPES.contains(&jiter.known_str()?);
+                    head.is_call = jiter.peek()? == Peek::String && CALL_TYPES.contains(&jiter.known_str()?);
                     if !head.is_call {
                         return Ok(head);
                     }

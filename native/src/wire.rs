@@ -57,18 +57,14 @@ fn field<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
 
 /// How many bytes follow the length of the batch that begins at `at`; None where so much is not there.
 pub fn batch_length(data: &[u8], at: usize) -> Option<i32> {
-    (data.len() >= at + BEFORE_LENGTH_BYTES)
-        .then(|| i32::from_be_bytes(field(data, at + LENGTH_AT)))
+    (data.len() >= at + BEFORE_LENGTH_BYTES).then(|| i32::from_be_bytes(field(data, at + LENGTH_AT)))
 }
 
 impl Header {
     /// Read the header of a batch, which is given from its first byte on.
     pub fn read(batch: &[u8]) -> Result<Self, Corrupt> {
         if batch.len() < HEADER_BYTES {
-            return Err(format!(
-                "expected a batch of {HEADER_BYTES} bytes and more, came {}",
-                batch.len()
-            ));
+            return Err(format!("expected a batch of {HEADER_BYTES} bytes and more, came {}", batch.len()));
         }
         Ok(Self {
             base_offset: i64::from_be_bytes(field(batch, 0)),
@@ -175,10 +171,7 @@ impl<'a> Reader<'a> {
     /// Begin at a place; buffers of 4 GiB and more have no spans.
     pub fn new(buffer: &'a [u8], at: usize) -> Result<Self, Corrupt> {
         match u32::try_from(buffer.len()) {
-            Ok(NULL) | Err(_) => Err(format!(
-                "expected less than 4 GiB, came {} bytes",
-                buffer.len()
-            )),
+            Ok(NULL) | Err(_) => Err(format!("expected less than 4 GiB, came {} bytes", buffer.len())),
             Ok(_) => Ok(Self { buffer, at }),
         }
     }
@@ -186,20 +179,14 @@ impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<i64, Corrupt> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
-            let byte = *self
-                .buffer
-                .get(self.at)
-                .ok_or_else(|| format!("the batch ends at byte {}", self.at))?;
+            let byte = *self.buffer.get(self.at).ok_or_else(|| format!("the batch ends at byte {}", self.at))?;
             self.at += 1;
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
             }
         }
-        Err(format!(
-            "the number before byte {} has more than 64 bits",
-            self.at
-        ))
+        Err(format!("the number before byte {} has more than 64 bits", self.at))
     }
 
     fn span(&mut self) -> Result<Span, Corrupt> {
@@ -208,21 +195,12 @@ impl<'a> Reader<'a> {
             return Ok(Span { at: 0, len: NULL });
         }
         let at = self.at;
-        match usize::try_from(length)
-            .ok()
-            .and_then(|length| at.checked_add(length))
-        {
+        match usize::try_from(length).ok().and_then(|length| at.checked_add(length)) {
             Some(end) if end <= self.buffer.len() => {
                 self.at = end;
-                Ok(Span {
-                    at: at as u32,
-                    len: length as u32,
-                })
+                Ok(Span { at: at as u32, len: length as u32 })
             }
-            _ => Err(format!(
-                "expected {length} bytes from byte {at} on, where {} are left",
-                self.buffer.len() - at
-            )),
+            _ => Err(format!("expected {length} bytes from byte {at} on, where {} are left", self.buffer.len() - at)),
         }
     }
 
@@ -233,18 +211,11 @@ impl<'a> Reader<'a> {
             return Err(format!("expected a number of headers, came {count}"));
         }
         for _ in 0..count {
-            let key = self
-                .span()?
-                .of(self.buffer)
-                .ok_or("expected the name of a header, came null")?;
-            std::str::from_utf8(key)
-                .map_err(|error| format!("the name of a header is no text: {error}"))?;
+            let key = self.span()?.of(self.buffer).ok_or("expected the name of a header, came null")?;
+            std::str::from_utf8(key).map_err(|error| format!("the name of a header is no text: {error}"))?;
             self.span()?;
         }
-        Ok(Span {
-            at: begin as u32,
-            len: (self.at - begin) as u32,
-        })
+        Ok(Span { at: begin as u32, len: (self.at - begin) as u32 })
     }
 
     /// Read the next record of a batch.
@@ -266,10 +237,7 @@ impl<'a> Reader<'a> {
             headers: self.headers()?,
         };
         if (self.at - begin) as i64 != length {
-            return Err(format!(
-                "expected a record of {length} bytes, read {}",
-                self.at - begin
-            ));
+            return Err(format!("expected a record of {length} bytes, read {}", self.at - begin));
         }
         Ok(parsed)
     }
@@ -287,8 +255,7 @@ impl<'a> Reader<'a> {
 pub fn records(header: &Header, buffer: &[u8], at: usize) -> Result<Vec<Parsed>, Corrupt> {
     let mut reader = Reader::new(buffer, at)?;
     // A record has seven bytes at least, whatever the header says of their number.
-    let mut found =
-        Vec::with_capacity((header.count.max(0) as usize).min((buffer.len() - at) / 7 + 1));
+    let mut found = Vec::with_capacity((header.count.max(0) as usize).min((buffer.len() - at) / 7 + 1));
     for _ in 0..header.count {
         found.push(reader.record(header)?);
     }
@@ -298,10 +265,7 @@ pub fn records(header: &Header, buffer: &[u8], at: usize) -> Result<Vec<Parsed>,
 
 /// Names and values of headers that `Reader` has checked.
 pub fn headers(checked: &[u8]) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-    let mut reader = Reader {
-        buffer: checked,
-        at: 0,
-    };
+    let mut reader = Reader { buffer: checked, at: 0 };
     let count = reader.varint().unwrap_or(0);
     (0..count).map_while(move |_| {
         let name = reader.span().ok()?.of(checked)?;

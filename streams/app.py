@@ -114,7 +114,8 @@ class Worker(faust.Worker):
 
 def build_app(settings: Settings, worker: str) -> WorkerApp:
     """The worker's app: agents on every topic, the tables they keep, and the engine under them. Connects to nothing."""
-    hand_on_decoded_records()
+    compiled = native(settings)
+    hand_on_decoded_records(compiled)
     begin_transactions_soon()
     faust.transport.drivers.TRANSPORTS.aliases.setdefault(SCHEME, "streams.engine.transport:BatchTransport")
     app = WorkerApp(
@@ -154,7 +155,7 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
         },
     )
     app.metrics = context.metrics
-    app.hot_path = "pure Python" if native(settings) is None else "compiled"
+    app.hot_path = "pure Python" if compiled is None else "compiled"
     registry = context.metrics.registry
     registry.register(Gauges(engine, context))
     context.metrics.info.labels(worker, settings.app_version, importlib.metadata.version("tidemark")).set(1)

@@ -21,7 +21,7 @@ from streams.agents.leaf_partition import PartitionCycle
 from streams.agents.quarantine import quarantine_row, quarantined
 from streams.engine.producer import Outgoing
 from tests.messages import KAFKA_MS, RULES
-from tests.twins import finished, hot
+from tests.twins import fetched, finished, hot
 
 SETTINGS = Settings(leaves_partitions=1, companies_partitions=1)
 CHOICES = frozenset({"red", "true", "1"})
@@ -40,6 +40,7 @@ class Worker:
     """State in dictionaries, in the form in which it is stored."""
 
     def __init__(self, *, is_native: bool = False) -> None:
+        self._is_native = is_native
         self._hot = hot(is_native=is_native, settings=SETTINGS)
         self.read = self.applied = self.duplicate = 0
         self.quarantine: dict[int, str] = {}
@@ -74,6 +75,7 @@ class Worker:
             DefaultRecord(self._next + place, each.timestamp_ms, 0, each.key, each.value, each.headers)
             for place, each in enumerate(records)
         ]
+        taken = fetched(taken, is_native=self._is_native)
         cycle = PartitionCycle(
             SETTINGS, RULES, self._hot, taken, applied=self._next, committed=self._next, highs=self._highs
         )

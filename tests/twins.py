@@ -5,7 +5,7 @@ import pytest
 
 from contracts.settings import Settings
 from streams.agents.leaf_partition import hot_path
-from streams.native import is_installed
+from streams.native import is_installed, native
 from tests.messages import RULES
 
 needs_native = pytest.mark.skipif(not is_installed(), reason="the compiled hot path is not built here")
@@ -14,10 +14,28 @@ TWINS = [pytest.param(False, id="python"), pytest.param(True, id="native", marks
 """Whether to decide with the compiled hot path."""
 
 
+BASE_OFFSET_BYTES = 8
+"""A batch begins with the offset of its first record."""
+
+
 def hot(*, is_native, settings=None, rules=RULES):
     """What `PartitionCycle` takes."""
     native = "on" if is_native else "off"
     return hot_path(msgspec.structs.replace(settings or Settings(), native=native), rules)
+
+
+def fetched(records, *, is_native):
+    """The same records, as a worker with or without the compiled hot path has them."""
+    if not is_native:
+        return records
+    compiled = native(Settings(native="on"))
+    found = []
+    for each in records:
+        (batch,) = compiled.Run(0, [(each.timestamp, each.key, each.value, each.headers)]).batches(False, False)
+        found += compiled.Fetched(
+            each.offset.to_bytes(BASE_OFFSET_BYTES) + batch._build()[BASE_OFFSET_BYTES:]
+        ).next_batch()
+    return found
 
 
 def finished(steps):

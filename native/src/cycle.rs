@@ -17,6 +17,7 @@ use crate::call::{Call, Content, Deferred, Kept, Read, Warning};
 use crate::definitions::Definitions;
 use crate::interpret::interpret;
 use crate::reader::kept;
+use crate::records;
 use crate::rules::Rules;
 use crate::slots::{check_value, is_unconvertible, Defined, JsonText, Said, Slots};
 use crate::state::{decode_given, encode_update, Contribution, Counters, Fields, Giver, Links, Malformed, OneClaim};
@@ -171,9 +172,18 @@ impl Leaves {
 struct Record {
     offset: i64,
     timestamp_ms: i64,
-    key: Option<Py<PyBytes>>,
-    value: Option<Py<PyBytes>>,
+    bytes: Bytes,
     headers: Headers,
+}
+
+/// Where key and value of a record are.
+enum Bytes {
+    /// In the buffer of its batch, where it was decoded here.
+    Fetched(Py<records::Record>),
+    Python {
+        key: Option<Py<PyBytes>>,
+        value: Option<Py<PyBytes>>,
+    },
 }
 
 enum Headers {
@@ -212,6 +222,15 @@ impl Origin {
 impl Record {
     fn of(record: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = record.py();
+        if let Ok(fetched) = record.cast::<records::Record>() {
+            let record = fetched.get();
+            return Ok(Self {
+                offset: record.offset(),
+                timestamp_ms: record.time(),
+                bytes: Bytes::Fetched(fetched.clone().unbind()),
+                headers: Headers::of_fetched(record),
+            });
+        }
         let bytes = |name: &Bound<'_, PyString>| -> PyResult<Option<Py<PyBytes>>> {
             let found = record.getattr(name)?;
             Ok(found.cast_into::<PyBytes>().ok().map(Bound::unbind))
@@ -220,10 +239,23 @@ impl Record {
         Ok(Self {
             offset: record.getattr(pyo3::intern!(py, "offset"))?.extract()?,
             timestamp_ms: record.getattr(pyo3::intern!(py, "timestamp"))?.extract()?,
-            key: bytes(pyo3::intern!(py, "key"))?,
-            value: bytes(pyo3::intern!(py, "value"))?,
+            bytes: Bytes::Python { key: bytes(pyo3::intern!(py, "key"))?, value: bytes(pyo3::intern!(py, "value"))? },
             headers: Headers::of(&headers)?,
         })
+    }
+
+    fn key(&self, py: Python<'_>) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::Fetched(record) => record.get().key(),
+            Bytes::Python { key, .. } => key.as_ref().map(|key| key.as_bytes(py)),
+        }
+    }
+
+    fn value(&self, py: Python<'_>) -> Option<&[u8]> {
+        match &self.bytes {
+            Bytes::Fetched(record) => record.get().value(),
+            Bytes::Python { value, .. } => value.as_ref().map(|value| value.as_bytes(py)),
+        }
     }
 }
 
@@ -235,10 +267,23 @@ impl Headers {
         }
         let first = headers.get_item(0)?;
         let (name, value) = (first.get_item(0)?, first.get_item(1)?);
-        let Ok(value) = value.cast::<PyBytes>() else { return Ok(Self::Other { origin: None }) };
-        let value = value.as_bytes();
-        Ok(match name.extract::<&str>()? {
-            ORIGIN_HEADER if count == 1 => match Origin::unpack(value, false) {
+        let value = value.cast::<PyBytes>().ok();
+        Ok(Self::of_first(name.extract()?, value.map(|value| value.as_bytes()), count == 1))
+    }
+
+    fn of_fetched(record: &records::Record) -> Self {
+        let mut headers = record.headers();
+        match headers.next() {
+            Some((name, value)) => Self::of_first(name, value, headers.next().is_none()),
+            None => Self::Other { origin: None },
+        }
+    }
+
+    /// What the first header says; it is the only one, or others follow.
+    fn of_first(name: &str, value: Option<&[u8]>, is_only: bool) -> Self {
+        let Some(value) = value else { return Self::Other { origin: None } };
+        match name {
+            ORIGIN_HEADER if is_only => match Origin::unpack(value, false) {
                 Some(origin) => Self::Message(origin),
                 None => Self::Other { origin: None },
             },
@@ -246,7 +291,7 @@ impl Headers {
             KIND_HEADER if value == CLAIM => Self::Claim,
             KIND_HEADER if value == CONTRIBUTION => Self::Contribution,
             _ => Self::Other { origin: None },
-        })
+        }
     }
 }
 
@@ -404,7 +449,7 @@ impl Cycle {
     /// Find the leaf of each record, which is its key.
     fn group(&mut self, py: Python<'_>) {
         for (record, item) in self.records.iter().zip(&mut self.items) {
-            let Some(key) = record.key.as_ref().map(|key| key.as_bytes(py)) else { continue };
+            let Some(key) = record.key(py) else { continue };
             let place = match self.places.get(key) {
                 Some(place) => *place,
                 None => {
@@ -450,7 +495,7 @@ impl Cycle {
         let (record, Some(leaf)) = (&self.records[place], self.items[place].leaf) else {
             return Ok(Found::Odd);
         };
-        let Some(value) = record.value.as_ref().map(|value| value.as_bytes(py)) else { return Ok(Found::Odd) };
+        let Some(value) = record.value(py) else { return Ok(Found::Odd) };
         let state = &self.states[leaf];
         let what = match &record.headers {
             Headers::Claim if !state.is_user => OneClaim::decode_letter(value).ok().map(What::Claim),

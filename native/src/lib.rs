@@ -1,6 +1,7 @@
 //! The hot path of Tidemark, compiled. Every function says what Python beside it says too, and the same tests hold
 //! both to it; what is rare or odd is left to Python.
 
+mod batch;
 mod call;
 mod conversion;
 mod cycle;
@@ -11,6 +12,8 @@ mod identify;
 mod interpret;
 mod names;
 mod reader;
+mod records;
+mod route;
 mod rules;
 mod slots;
 mod state;
@@ -18,11 +21,18 @@ mod timing;
 mod tracks;
 mod user_agent;
 mod views;
+mod wire;
 
 #[pyo3::pymodule]
 mod tidemark_native {
     #[pymodule_export]
+    use crate::batch::{Batch, Run};
+    #[pymodule_export]
     use crate::cycle::{Cycle, Leaves};
     #[pymodule_export]
     use crate::reader::Reader;
+    #[pymodule_export]
+    use crate::records::{Fetched, Record, RecordBatch};
+    #[pymodule_export]
+    use crate::route::Router;
 }

@@ -82,6 +82,13 @@ impl Rules {
         Ok(Id::Usable(bounded(text)))
     }
 
+    /// The text of an id as its leaf has it; None where it is nobody's, or Python is to read it.
+    pub fn usable_text<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
+        let text = strip(text);
+        let is_usable = !text.is_empty() && matches!(self.is_blocked(text), Ok(false));
+        is_usable.then(|| bounded(text.into()))
+    }
+
     /// `is_blocked`. Lower case beyond ASCII is Python's to know.
     fn is_blocked(&self, text: &str) -> Result<bool, Deferred> {
         if self.blocked_ids.is_empty() {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contracts.definitions import Definitions
     from streams.engine.batches import Partition
     from streams.engine.context import Context
-    from streams.engine.producer import Runs
+    from streams.engine.producer import Content
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -204,7 +204,7 @@ class CompanyHandler:
         """Log what a cycle changes; returns what each store is to hold then, and the changelog position reached."""
         topic = self._context.settings.companies_changelog
         stored: list[Pairs] = []
-        runs: Runs = {}
+        runs: dict[tuple[str, int], Sequence[Content]] = {}
         for owned, kept, applied in plan.changes:
             pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]
             pairs.append((APPLIED, encode_position(applied)))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sinks.postgres.batch import Refused
     from streams.engine.batches import Partition
     from streams.engine.context import Context
-    from streams.engine.producer import Outgoing, Runs
+    from streams.engine.producer import Content, Outgoing
     from streams.engine.records import Record
     from streams.engine.restorer import Pairs
     from streams.metrics import StageMeter
@@ -276,7 +276,7 @@ class LeafHandler:
         """Log what a cycle changes; returns what each store is to hold then, and the changelog positions reached."""
         settings = self._context.settings
         topics = settings.leaves_changelog, settings.seen_changelog
-        runs: Runs = {}
+        runs: dict[tuple[str, int], Sequence[Content]] = {}
         stored: list[list[tuple[str, Pairs]]] = []
         for owned, decided in plan.changes:
             pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from contracts.origins import ORIGIN_HEADER, Origin, packer
 from contracts.outcomes import Reason, Refusal
@@ -16,13 +16,14 @@ from streams.engine import crash_points
 from streams.engine.batches import Partition
 from streams.engine.context import Context, partition_of
 from streams.engine.ownership import Owned, last_of, look_at, require_same, source_start
-from streams.engine.producer import Outgoing, Runs, runs_of
+from streams.engine.producer import BATCH_BYTES_MAX, Outgoing, Runs, runs_of
+from streams.native import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from domain.identity import Routed
-    from streams.engine.producer import Content
+    from contracts.settings import Settings
+    from domain.identity import Routed, Rules
     from streams.engine.records import Record
     from streams.metrics import StageMeter
 
@@ -60,6 +61,11 @@ def _joined(one: Move, following: Move) -> Move:
     )
 
 
+def router(compiled: Any, settings: Settings, rules: Rules) -> Any:  # noqa: ANN401  as `native` returns it
+    """The router's decisions in the compiled hot path: a `tidemark_native.Router`."""
+    return compiled.Router(rules.blocked_ids, rules.max_message_bytes, settings.leaves_partitions, ORIGIN_HEADER)
+
+
 class RouterHandler:
     """Decodes only type and ids; the raw bytes go on unchanged, with where they came from in a header."""
 
@@ -69,6 +75,8 @@ class RouterHandler:
         self._writer = context.writer("router")
         self._outgoing = context.outgoing()
         self._places = Places(context.rules, self._place_of)
+        self._native = native(context.settings)
+        self._router = None if self._native is None else router(self._native, context.settings, context.rules)
         self._owned: dict[Partition, Owned] = {}
         self._passed: dict[Partition, int] = {}
         """Up to where partitions were read beyond their last record."""
@@ -103,7 +111,7 @@ class RouterHandler:
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> RouterPlan:
         """Where each record goes."""
         topic = self._context.settings.leaves_topic
-        runs: Runs = {(topic, number): [] for number in range(self._context.settings.leaves_partitions)}
+        runs = {(topic, number): self._run() for number in range(self._context.settings.leaves_partitions)}
         others: list[Outgoing] = []
         batch = Batch()
         for partition, records in taken.items():
@@ -129,33 +137,47 @@ class RouterHandler:
                 batch.progress.append(Move(*partition, owned.epoch, owned.committed, position))
                 owned.committed = position
         self._passed.clear()
-        return RouterPlan(runs | runs_of(others), batch)
+        return RouterPlan({**runs, **runs_of(others)}, batch)
 
     def _place_of(self, leaf: str) -> tuple[int, bytes]:
         """Partition and key of a leaf."""
         key = leaf.encode()
         return partition_of(key, self._context.settings.leaves_partitions), key
 
-    def _route(self, source: Partition, records: Sequence[Record], leaves: Sequence[list[Content]]) -> list[Outgoing]:
+    def _run(self) -> Any:  # noqa: ANN401  a list, or a `tidemark_native.Run`
+        """What goes to one partition of the leaves topic: nothing yet."""
+        return [] if self._native is None else self._native.Run(BATCH_BYTES_MAX)
+
+    def _route(self, source: Partition, records: Sequence[Record], leaves: Sequence[Any]) -> list[Outgoing]:
         """Add each record to what goes to its leaf's partition; returns what goes to the quarantine instead."""
         refused: list[Outgoing] = []
+
+        def ask(record: Record) -> tuple[int, bytes] | None:
+            (place,) = self._places.find([record.value])
+            return place or self._place_fully(source, record, refused)
+
+        if self._router is not None:
+            self._router.route(*source, records, leaves, ask)
+            return refused
         pack = packer(*source)
         places = self._places.find([record.value for record in records])
         for record, found in zip(records, places, strict=True):
-            place = found
-            if place is None:
-                routed = self._route_fully(source, record)
-                if type(routed) is Refusal:
-                    origin = Origin(*source, record.offset, record.timestamp)
-                    refused.append(quarantined(self._context.settings, origin, routed, record.value))
-                    continue
-                place = self._place_of(routed.leaf)
-            number, key = place
-            timestamp_ms = record.timestamp
-            leaves[number].append(
-                (timestamp_ms, key, record.value, [(ORIGIN_HEADER, pack(record.offset, timestamp_ms))])
-            )
+            place = found or self._place_fully(source, record, refused)
+            if place is not None:
+                number, key = place
+                timestamp_ms = record.timestamp
+                header = (ORIGIN_HEADER, pack(record.offset, timestamp_ms))
+                leaves[number].append((timestamp_ms, key, record.value, [header]))
         return refused
+
+    def _place_fully(self, source: Partition, record: Record, refused: list[Outgoing]) -> tuple[int, bytes] | None:
+        """The place of a record's leaf, as `route` finds it; None where it is refused."""
+        routed = self._route_fully(source, record)
+        if type(routed) is Refusal:
+            origin = Origin(*source, record.offset, record.timestamp)
+            refused.append(quarantined(self._context.settings, origin, routed, record.value))
+            return None
+        return self._place_of(routed.leaf)
 
     def _route_fully(self, source: Partition, record: Record) -> Routed | Refusal:
         try:

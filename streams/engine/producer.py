@@ -8,7 +8,8 @@ keep the order in which they were handed over.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import OutOfOrderSequenceNumber, ProducerFenced
@@ -16,9 +17,10 @@ from aiokafka.producer import sender
 
 from contracts.errors import FencedError
 from streams.engine import crash_points
+from streams.native import native
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from streams.engine.cluster import Cluster
 
@@ -54,8 +56,8 @@ Content = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]
 """One record without its place: time in milliseconds, key, value, headers. A plain tuple, since an `Outgoing` takes as
 long to make as a record takes to send."""
 
-Runs = dict[tuple[str, int], list[Content]]
-"""What goes to each topic-partition, in order."""
+Runs = Mapping[tuple[str, int], Sequence[Content]]
+"""What goes to each topic-partition, in order: lists, or `tidemark_native.Run`s, which are encoded already."""
 
 NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 """Never changed; aiokafka takes a list alone."""
@@ -63,7 +65,7 @@ NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
 def runs_of(records: Iterable[Outgoing]) -> Runs:
     """Sort records by where they go."""
-    runs: Runs = {}
+    runs: dict[tuple[str, int], list[Content]] = {}
     for topic, partition, key, value, timestamp_ms, headers in records:
         runs.setdefault((topic, partition), []).append((timestamp_ms, key, value, headers))
     return runs
@@ -74,13 +76,32 @@ def begin_transactions_soon() -> None:
     sender.BACKOFF_OVERRIDE = MARKERS_S
 
 
+def batches(create_batch: Callable[[], Any], run: Sequence[Content]) -> Iterator[Any]:
+    """Fill as many of aiokafka's own batches with a run's records as they need."""
+    batch, count = create_batch(), 0
+    # `BatchBuilder.append` costs as much as the compiled one below it, and adds the count alone.
+    append = batch._builder.append  # noqa: SLF001
+    for timestamp_ms, key, value, headers in run:
+        if append(count, timestamp_ms, key, value, headers) is None:
+            batch._relative_offset = count  # noqa: SLF001
+            yield batch
+            batch, count = create_batch(), 0
+            append = batch._builder.append  # noqa: SLF001
+            append(count, timestamp_ms, key, value, headers)
+        count += 1
+    batch._relative_offset = count  # noqa: SLF001
+    yield batch
+
+
 class BatchProducer:
     """An idempotent producer that sends runs of records and returns once all of them are acknowledged."""
 
     def __init__(
-        self, cluster: Cluster, *, transactional_id: str | None = None, compression: str | None = None
+        self, cluster: Cluster, *, transactional_id: str | None = None, compression: Literal["zstd"] | None = None
     ) -> None:
         self.transactional_id = transactional_id
+        self._compression = compression
+        self._native = native(cluster.settings)
         self._options: dict[str, Any] = {
             **cluster.client_options,
             "acks": "all",
@@ -112,7 +133,7 @@ class BatchProducer:
         """Send `records` as `send_runs` does."""
         return await self.send_runs(runs_of(records))
 
-    async def send_runs(self, runs: Mapping[tuple[str, int], Sequence[Content]]) -> dict[tuple[str, int], int]:
+    async def send_runs(self, runs: Runs) -> dict[tuple[str, int], int]:
         """Send `runs`, in order within each topic-partition; returns when every record is acknowledged.
 
         Returns the offset after the last record, for each topic-partition.
@@ -123,34 +144,29 @@ class BatchProducer:
 
     async def _send_run(self, to: tuple[str, int], run: Sequence[Content]) -> int:
         topic, partition = to
-        create_batch, send_batch = self._producer.create_batch, self._producer.send_batch
+        deliveries, count = [], 0
         async with self._locks.setdefault(to, asyncio.Lock()):
-            deliveries = []
-            batch, count = create_batch(), 0
-            # `BatchBuilder.append` costs as much as the compiled one below it, and adds the count alone.
-            append = batch._builder.append  # noqa: SLF001
-            for timestamp_ms, key, value, headers in run:
-                if append(count, timestamp_ms, key, value, headers) is None:
-                    batch._relative_offset = count  # noqa: SLF001
-                    deliveries.append(await send_batch(batch, topic, partition=partition))
-                    batch, count = create_batch(), 0
-                    append = batch._builder.append  # noqa: SLF001
-                    append(count, timestamp_ms, key, value, headers)
-                count += 1
-            batch._relative_offset = count  # noqa: SLF001
-            deliveries.append(await send_batch(batch, topic, partition=partition))
+            for batch in self._batches(run):
+                count = batch.record_count()
+                deliveries.append(await self._producer.send_batch(batch, topic, partition=partition))
             for delivery in deliveries[:-1]:
                 await delivery
             last = await deliveries[-1]
             return cast("int", last.offset + count)
 
+    def _batches(self, run: Sequence[Content]) -> Iterable[Any]:
+        """A run's records in batches, of the kind that `send_batch` takes."""
+        if self._native is None:
+            return batches(self._producer.create_batch, run)
+        encoded = run if isinstance(run, self._native.Run) else self._native.Run(BATCH_BYTES_MAX, run)
+        is_transactional = self.transactional_id is not None
+        return cast("Iterable[Any]", encoded.batches(self._compression == "zstd", is_transactional))
+
     async def transact(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
         """Send `records` as `transact_runs` does."""
         return await self.transact_runs(runs_of(records))
 
-    async def transact_runs(
-        self, runs: Mapping[tuple[str, int], Sequence[Content]], *, once: Awaitable[None] | None = None
-    ) -> dict[tuple[str, int], int]:
+    async def transact_runs(self, runs: Runs, *, once: Awaitable[None] | None = None) -> dict[tuple[str, int], int]:
         """Send `runs` in one transaction and commit it, `once` that has come to its end; returns as `send_runs` does.
 
         Where `once` fails, nothing is committed.

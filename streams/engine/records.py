@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import xxhash
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
 
 from contracts.errors import InternalError
 
@@ -121,7 +122,11 @@ class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is u
         return records
 
 
-def hand_on_decoded_records() -> None:
-    """Have `getmany` of every consumer of this process hand out `Record`s; `getone` is as it was."""
+def hand_on_decoded_records(compiled: Any) -> None:  # noqa: ANN401  as `native` returns it
+    """Have `getmany` of every consumer of this process hand out `Record`s; `getone` is as it was.
+
+    Batches are decoded by the compiled hot path, or where it is None by aiokafka.
+    """
+    fetcher.MemoryRecords = MemoryRecords if compiled is None else compiled.Fetched
     fetcher.PartitionRecords = DecodedRecords
     fetcher.FetchResult = DecodedResult

@@ -4,14 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from aiokafka.errors import KafkaError
 
 from contracts.errors import FencedError
 from streams.engine.producer import BATCH_BYTES_MAX, BatchProducer, Outgoing
 from tests.integration.engine_environment import TIME_MS, Topics, outgoing, topics
+from tests.twins import TWINS
 
 __all__ = ["topics"]
+
+
+@pytest.fixture(params=TWINS, autouse=True)
+def twin(topics, request):
+    """Every test here runs with the compiled hot path and without it."""
+    choice = "on" if request.param else "off"
+    topics.cluster.settings = msgspec.structs.replace(topics.cluster.settings, native=choice)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """Every odd line that a real topic carries, through a whole worker (SEMANTICS S12)."""
 
 import msgspec
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from contracts.settings import Settings
@@ -9,12 +10,14 @@ from streams.engine.cluster import Cluster
 from streams.engine.producer import BatchProducer, Outgoing
 from tests.acceptance.pipeline import pipeline
 from tests.integration.worker_environment import settled, stop_all
+from tests.twins import TWINS
 
 
-async def test_every_odd_line_ends_as_the_generator_says(settings: Settings) -> None:
+@pytest.mark.parametrize("is_native", TWINS)
+async def test_every_odd_line_ends_as_the_generator_says(settings: Settings, is_native: bool) -> None:
     lines = [*odd_lines(), *big_lines()]
     values: list[bytes | None] = [line.value for line in lines]
-    settings = msgspec.structs.replace(settings, source_partitions=1)
+    settings = msgspec.structs.replace(settings, source_partitions=1, native="on" if is_native else "off")
     async with pipeline(settings) as running:
         running.start("w")
         await running.load([*values, None])
@@ -33,9 +36,10 @@ async def test_every_odd_line_ends_as_the_generator_says(settings: Settings) -> 
         stop_all(running)
 
 
-async def test_odd_keys_headers_and_times_of_records(settings: Settings) -> None:
+@pytest.mark.parametrize("is_native", TWINS)
+async def test_odd_keys_headers_and_times_of_records(settings: Settings, is_native: bool) -> None:
     """Whatever else a record carries beside its value, and however its batch is compressed."""
-    settings = msgspec.structs.replace(settings, source_partitions=1)
+    settings = msgspec.structs.replace(settings, source_partitions=1, native="on" if is_native else "off")
     topic = settings.source_topics[0]
 
     def page(number: int) -> bytes:

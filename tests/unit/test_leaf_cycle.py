@@ -16,7 +16,7 @@ from streams.engine.context import partition_of
 from tables import leaves
 from tables.seen import seen_key
 from tests.messages import KAFKA_MS, RULES, message, raw
-from tests.twins import TWINS, finished, hot
+from tests.twins import TWINS, fetched, finished, hot
 
 SETTINGS = Settings()
 LEAF = "user:u1"
@@ -37,6 +37,7 @@ class Partition:
     """State and rows of one partition over its cycles, kept apart as the store and Postgres keep them."""
 
     def __init__(self, is_native):
+        self.is_native = is_native
         self.hot = hot(is_native=is_native)
         self.records = {}
         self.seen = {}
@@ -50,6 +51,7 @@ class Partition:
     def cycle(self, *records, to=None):
         """Decide a cycle; its changes go to the state, its rows are in `batch`."""
         self.batch, self.outgoing = Batch(), []
+        records = fetched(records, is_native=self.is_native)
         cycle = PartitionCycle(
             SETTINGS, RULES, self.hot, records, applied=self.applied, committed=self.committed, highs=self.highs
         )

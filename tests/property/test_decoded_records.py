@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.settings import Settings
+from streams.app import build_app
 from streams.engine.records import DecodedRecords, DecodedResult
 from streams.native import native
 from tests.twins import TWINS, needs_native
@@ -169,6 +170,15 @@ def test_a_batch_is_read_or_refused_whatever_its_bytes_are(data):
             assert all(each.headers is not None for each in rest.next_batch())
     except (CorruptRecordException, UnsupportedCodecError):
         pass
+
+
+@pytest.mark.parametrize("is_native", TWINS)
+def test_consumers_of_a_worker_decode_as_the_settings_say(is_native, monkeypatch):
+    for name in ("MemoryRecords", "PartitionRecords", "FetchResult"):
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
+    build_app(Settings(native="on" if is_native else "off"), "w1")
+    assert fetcher.MemoryRecords is fetched_class(is_native=is_native)
+    assert (fetcher.PartitionRecords, fetcher.FetchResult) == (DecodedRecords, DecodedResult)
 
 
 @needs_native

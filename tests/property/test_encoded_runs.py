@@ -3,6 +3,7 @@
 import struct
 from functools import partial
 
+import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import example, given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from contracts.settings import Settings
 from examples.generate import generate
-from streams.engine.producer import BATCH_BYTES_MAX, batches
+from streams.engine.cluster import Cluster
+from streams.engine.producer import BATCH_BYTES_MAX, BatchProducer, batches
 from streams.native import is_installed, native
 from tests.twins import needs_native
 
@@ -85,6 +87,18 @@ def test_times_may_lie_anywhere(one, other):
     decoded = MemoryRecords(bytes(batch._build())).next_batch()
     assert (decoded.first_timestamp, decoded.max_timestamp) == (one, max(one, other))
     assert [(each.timestamp, each.key, each.value, each.headers) for each in decoded] == contents
+
+
+@pytest.mark.parametrize("transactional_id", [None, "w"])
+def test_a_producer_sends_what_is_encoded_here(transactional_id):
+    producer = BatchProducer(Cluster(Settings(native="on")), transactional_id=transactional_id, compression="zstd")
+    contents = [(TIME_MS, b"user:u1", line, []) for line in generate(7, 2000, profile="load")]
+    for run in (contents, COMPILED.Run(BATCH_BYTES_MAX, contents)):
+        sent = list(producer._batches(run))
+        assert {type(batch) for batch in sent} == {COMPILED.Batch}
+        decoded = [MemoryRecords(bytes(batch._build())).next_batch() for batch in sent]
+        assert [each.value for batch in decoded for each in batch] == [value for _, _, value, _ in contents]
+        assert {batch.is_transactional for batch in decoded} == {transactional_id is not None}
 
 
 def test_compression_is_as_good_as_aiokafkas():

@@ -5,8 +5,11 @@ import signal
 import pytest
 
 from contracts.errors import SettingError
+from contracts.settings import Settings
 from streams.engine.crash_points import VARIABLE, Point, begun, parse
-from streams.engine.producer import Outgoing, runs_of
+from streams.engine.producer import BATCH_BYTES_MAX, Outgoing, runs_of
+from streams.native import native
+from tests.twins import TWINS
 
 
 def test_a_point_is_read_with_its_time_and_signal():
@@ -21,10 +24,12 @@ def test_a_point_that_is_none_is_refused(text: str):
         parse({VARIABLE: text})
 
 
-def test_what_was_sent_is_a_beginning_of_each_run():
+@pytest.mark.parametrize("is_native", TWINS)
+def test_what_was_sent_is_a_beginning_of_each_run(is_native: bool):
     runs = runs_of(Outgoing("leaves", n % 3, None, b"%d" % n, 0) for n in range(10))
-    sent, rest = begun(runs)
-    assert {to: sent[to] + rest[to] for to in runs} == runs
+    encoded = native(Settings()).Run if is_native else lambda _, run: run
+    sent, rest = begun({to: encoded(BATCH_BYTES_MAX, run) for to, run in runs.items()})
+    assert {to: [*sent[to], *rest[to]] for to in runs} == runs
     assert [len(run) for run in sent.values()] == [2, 2, 1]
     # Some partitions with a single record have it, others have not.
     sent, _ = begun(runs_of(Outgoing("leaves", n, None, b"", 0) for n in range(2)))

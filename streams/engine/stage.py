@@ -219,7 +219,8 @@ class Stage(Generic[Plan]):
         self._hurry.set()
         async with self._turn:
             while self._writing:
-                await self._writing[0]
+                # Who loses patience with it is to see what it hangs in.
+                await asyncio.shield(self._writing[0])
                 self._writing.popleft()
         self._arrived.update(self._taken)
 

@@ -201,7 +201,7 @@ async def test_a_takeover_that_hangs_ends_the_worker(settings: Settings, session
             assert await asyncio.to_thread(process.wait, 60) == EXIT_FAILED
         log = running.log("a")
         assert "takeover has got nothing done for" in log
-        assert "in Context.take" in log
+        assert "in Context." in log
 
 
 @pytest.mark.parametrize("after_s", [0.5, 1.0, 1.3, 1.6, 2.0, 3.0])

@@ -32,6 +32,7 @@ demo: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if cargo --version > /dev/null 2>&1; then cd native && cargo fmt --check; fi
 
 types: setup
 	$(BIN)/mypy
@@ -65,4 +66,4 @@ lock: setup
 		--all-extras -o requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .tidemark .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) native/target .tidemark .mypy_cache .ruff_cache .hypothesis .fuzz

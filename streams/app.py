@@ -71,8 +71,10 @@ ROUTER_WRITE_S_MIN: Final = 0.1
 """Least time between two writes of the router's progress, unless there is much of it: nothing waits for it. What was
 forwarded since is forwarded again after a crash, and found out by the leaves."""
 
-GC_THRESHOLDS: Final = (100_000, 20, 50)
-"""Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided."""
+GC_THRESHOLDS: Final = (20_000, 5, 5)
+"""Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided. Rarer than
+this, what Faust's iterators leave in reference cycles, a fetched batch each, adds up: with (100_000, 20, 50) one worker
+took 1,218 MiB after a million messages, with these 361."""
 
 
 class WorkerApp(EngineApp):

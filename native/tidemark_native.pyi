@@ -20,8 +20,11 @@ class Leaves:
         future_tolerance_us: int,
         leaves_topic: str,
         leaves_partitions: int,
+        companies_topic: str,
+        companies_partitions: int,
         rows: tuple[type, ...],
         read_user_agent: Callable[[str], object],
+        json_text: Callable[[Any], str],
     ) -> Leaves: ...
     def cycle(self, records: Iterable[object], applied: int, committed: int, highs: Mapping[Any, int]) -> Cycle: ...
 

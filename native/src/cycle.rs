@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -52,6 +52,7 @@ const PROFILE_FIELDS: [&str; 19] = [
 
 const ORIGIN_HEADER: &str = "tidemark-origin";
 const KIND_HEADER: &str = "tidemark-kind";
+const REDRIVE_HEADER: &str = "tidemark-redrive";
 const CLAIM: &[u8] = b"claim";
 const CONTRIBUTION: &[u8] = b"contribution";
 
@@ -65,7 +66,7 @@ pub struct Leaves {
     companies_partitions: u64,
     rows: Rows,
     definitions: Mutex<Option<(Py<PyAny>, Arc<Definitions>)>>,
-    agents: Mutex<UserAgents>,
+    agents: UserAgents,
     json_text: Py<PyAny>,
 }
 
@@ -117,7 +118,7 @@ impl Leaves {
             },
             definitions: Mutex::new(None),
             json_text,
-            agents: Mutex::new(UserAgents::new(read_user_agent)),
+            agents: UserAgents::new(read_user_agent),
         })
     }
 
@@ -152,14 +153,16 @@ impl Leaves {
 
 impl Leaves {
     fn definitions(&self, definitions: &Bound<'_, PyAny>) -> PyResult<Arc<Definitions>> {
-        let mut kept = self.definitions.lock().expect("no panic while it is held");
-        if let Some((of, snapshot)) = kept.as_ref() {
+        if let Some((of, snapshot)) = self.definitions.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             if of.bind(definitions.py()).is(definitions) {
                 return Ok(snapshot.clone());
             }
         }
         let snapshot = Arc::new(Definitions::of(definitions)?);
-        *kept = Some((definitions.clone().unbind(), snapshot.clone()));
+        let kept = Some((definitions.clone().unbind(), snapshot.clone()));
+        // What it replaces is let go of without the lock: that may run Python.
+        let replaced = std::mem::replace(&mut *self.definitions.lock().unwrap_or_else(PoisonError::into_inner), kept);
+        drop(replaced);
         Ok(snapshot)
     }
 
@@ -190,7 +193,8 @@ enum Headers {
     Message(Origin),
     Claim,
     Contribution,
-    Other { origin: Option<Origin> },
+    /// A redriven message, an operator's act, or what nobody here has sent.
+    Other,
 }
 
 /// `contracts.origins.Origin`.
@@ -199,18 +203,16 @@ struct Origin {
     partition: i32,
     offset: i64,
     timestamp_ms: i64,
-    is_redriven: bool,
 }
 
 impl Origin {
-    fn unpack(data: &[u8], is_redriven: bool) -> Option<Self> {
-        let topic = std::str::from_utf8(data.get(20..)?).ok()?.to_owned();
+    fn unpack(data: &[u8]) -> Option<Self> {
+        let topic = data.get(20..).filter(|topic| !topic.is_empty())?;
         Some(Self {
-            topic,
+            topic: std::str::from_utf8(topic).ok()?.to_owned(),
             partition: i32::from_be_bytes(data[0..4].try_into().ok()?),
             offset: i64::from_be_bytes(data[4..12].try_into().ok()?),
             timestamp_ms: i64::from_be_bytes(data[12..20].try_into().ok()?),
-            is_redriven,
         })
     }
 
@@ -261,36 +263,37 @@ impl Record {
 
 impl Headers {
     fn of(headers: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let count = headers.len()?;
-        if count == 0 {
-            return Ok(Self::Other { origin: None });
+        if headers.len()? == 0 {
+            return Ok(Self::Other);
         }
         let first = headers.get_item(0)?;
         let (name, value) = (first.get_item(0)?, first.get_item(1)?);
         let value = value.cast::<PyBytes>().ok();
-        Ok(Self::of_first(name.extract()?, value.map(|value| value.as_bytes()), count == 1))
+        let mut is_redriven = false;
+        for header in headers.try_iter()?.skip(1) {
+            let header = header?;
+            if header.get_item(0)?.eq(REDRIVE_HEADER)? {
+                is_redriven = !header.get_item(1)?.is_none();
+            }
+        }
+        Ok(Self::of_first(name.extract()?, value.map(|value| value.as_bytes()), is_redriven))
     }
 
     fn of_fetched(record: &records::Record) -> Self {
         let mut headers = record.headers();
-        match headers.next() {
-            Some((name, value)) => Self::of_first(name, value, headers.next().is_none()),
-            None => Self::Other { origin: None },
-        }
+        let Some((name, value)) = headers.next() else { return Self::Other };
+        let redrive = headers.filter(|(name, _)| *name == REDRIVE_HEADER).last();
+        Self::of_first(name, value, redrive.is_some_and(|(_, value)| value.is_some()))
     }
 
-    /// What the first header says; it is the only one, or others follow.
-    fn of_first(name: &str, value: Option<&[u8]>, is_only: bool) -> Self {
-        let Some(value) = value else { return Self::Other { origin: None } };
+    /// What the first header says, and that a later one says that the message is redriven.
+    fn of_first(name: &str, value: Option<&[u8]>, is_redriven: bool) -> Self {
+        let Some(value) = value else { return Self::Other };
         match name {
-            ORIGIN_HEADER if is_only => match Origin::unpack(value, false) {
-                Some(origin) => Self::Message(origin),
-                None => Self::Other { origin: None },
-            },
-            ORIGIN_HEADER => Self::Other { origin: Origin::unpack(value, true) },
+            ORIGIN_HEADER if !is_redriven => Origin::unpack(value).map_or(Self::Other, Self::Message),
             KIND_HEADER if value == CLAIM => Self::Claim,
             KIND_HEADER if value == CONTRIBUTION => Self::Contribution,
-            _ => Self::Other { origin: None },
+            _ => Self::Other,
         }
     }
 }
@@ -413,21 +416,13 @@ impl Cycle {
         let mut known: HashMap<(&str, i32), (i64, bool)> = HashMap::new();
         for record in &self.records {
             let mut is_new = false;
-            let origin = match &record.headers {
-                Headers::Message(origin) => Some(origin),
-                Headers::Other { origin } => origin.as_ref(),
-                Headers::Claim | Headers::Contribution => None,
-            };
-            if let Some(origin) = origin.filter(|origin| !origin.is_redriven && record.offset >= self.committed) {
+            if let (Headers::Message(origin), true) = (&record.headers, record.offset >= self.committed) {
                 let at = (origin.topic.as_str(), origin.partition);
                 let high = match known.get_mut(&at) {
                     Some(high) => high,
                     None => {
                         let source = format!("{}/{}", origin.topic, origin.partition);
-                        let high = match highs.call_method1("get", (source,))?.extract::<Option<i64>>()? {
-                            Some(high) => high,
-                            None => -1,
-                        };
+                        let high = highs.call_method1("get", (source,))?.extract::<Option<i64>>()?.unwrap_or(-1);
                         known.entry(at).or_insert((high, false))
                     }
                 };
@@ -504,8 +499,7 @@ impl Cycle {
                 Contribution::decode(value).ok().filter(|letter| letter.counters.is_some()).map(What::Contribution)
             }
             Headers::Message(origin) => {
-                let mut agents = leaves.agents.lock().expect("no panic while it is held");
-                match interpret(value, origin.timestamp_ms, &leaves.rules, definitions, &mut agents) {
+                match interpret(value, origin.timestamp_ms, &leaves.rules, definitions, &leaves.agents) {
                     Read::Call(call) if call.leaf != state.name => return Ok(Found::Elsewhere),
                     Read::Call(call) => {
                         let name = name.get_or_insert_with(|| PyString::new(py, &state.name).unbind());

@@ -27,7 +27,7 @@ type Traits<'v, 'a> = Vec<(&'v Cow<'a, str>, &'v JsonValue<'a>)>;
 pub fn read_identify<'a>(
     payload: &Object<'a>,
     context: &Object<'a>,
-    agents: &mut UserAgents,
+    agents: &UserAgents,
     warnings: &mut Vec<Warning>,
 ) -> Result<Identify<'a>, Deferred> {
     if has(context, "personas") {
@@ -153,7 +153,7 @@ fn read_names<'a>(traits: &Traits<'_, 'a>, found: &mut Identify<'a>) -> Result<(
 fn read_context<'a>(
     context: &Object<'a>,
     found: &mut Identify<'a>,
-    agents: &mut UserAgents,
+    agents: &UserAgents,
     warnings: &mut Vec<Warning>,
 ) -> Result<(), Deferred> {
     let fields = &mut found.fields;

@@ -23,7 +23,7 @@ pub fn interpret<'a>(
     timestamp_ms: i64,
     rules: &Rules,
     definitions: &Definitions,
-    agents: &mut UserAgents,
+    agents: &UserAgents,
 ) -> Read<'a> {
     read(value, timestamp_ms, rules, definitions, agents).unwrap_or(Read::Defer)
 }
@@ -33,7 +33,7 @@ fn read<'a>(
     timestamp_ms: i64,
     rules: &Rules,
     definitions: &Definitions,
-    agents: &mut UserAgents,
+    agents: &UserAgents,
 ) -> Result<Read<'a>, Deferred> {
     let decoded = decode(value, rules.max_message_bytes)?;
     let JsonValue::Object(payload) = &decoded else {

@@ -45,8 +45,8 @@ impl Reader {
     ///
     /// That is: leaf, type, message_id, at, claim, warnings, and the content as a tuple. Fields and attributes of an
     /// identify call are lists of pairs.
-    fn read<'py>(&mut self, py: Python<'py>, value: &[u8], timestamp_ms: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match interpret(value, timestamp_ms, &self.rules, &self.definitions, &mut self.agents) {
+    fn read<'py>(&self, py: Python<'py>, value: &[u8], timestamp_ms: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match interpret(value, timestamp_ms, &self.rules, &self.definitions, &self.agents) {
             Read::Defer => Ok(None),
             Read::Undefined(pairs) => Ok(Some(pairs.into_pyobject(py)?.into_any())),
             Read::Call(call) => Ok(Some(told(py, call)?)),

@@ -9,6 +9,9 @@ use crate::slots::Slots;
 
 pub const SCHEMA_VERSION: i64 = 1;
 
+/// Page views of one leaf that are counted here, a trillion: those of millions of leaves add up within 64 bits.
+const PAGE_VIEWS_MAX: i64 = 1 << 40;
+
 /// A record that is not laid out as expected.
 #[derive(Debug)]
 pub struct Malformed;
@@ -260,6 +263,9 @@ impl Counters {
     fn read(reader: &mut Reader) -> Result<Self> {
         reader.version(4)?;
         let (page_views, first_seen) = (reader.int()?, reader.int()?);
+        if !(0..=PAGE_VIEWS_MAX).contains(&page_views) {
+            return Err(Malformed);
+        }
         let last_seen = if reader.null() { None } else { Some(reader.int()?) };
         Ok(Self { page_views, first_seen, last_seen })
     }

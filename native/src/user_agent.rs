@@ -1,6 +1,7 @@
 //! `domain.user_agent`, asked once for each user agent.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -21,31 +22,34 @@ pub struct UserAgent {
     pub device_type: Option<String>,
 }
 
-/// What user agents say, as the twin has read them.
+/// What user agents say, as the twin has read them. Threads share it: the lock is never held while Python is asked,
+/// where another thread may get its turn.
 pub struct UserAgents {
     read: Py<PyAny>,
-    known: HashMap<String, UserAgent>,
+    known: Mutex<HashMap<String, Arc<UserAgent>>>,
 }
 
 impl UserAgents {
     /// `read` is `domain.user_agent.read_user_agent`.
     pub fn new(read: Py<PyAny>) -> Self {
-        Self { read, known: HashMap::new() }
+        Self { read, known: Mutex::default() }
     }
 
     /// What a user agent says. A long one, and one that the twin fails to read, is deferred.
-    pub fn read(&mut self, text: &str) -> Result<&UserAgent, Deferred> {
+    pub fn read(&self, text: &str) -> Result<Arc<UserAgent>, Deferred> {
         if text.len() > REMEMBERED_BYTES_MAX {
             return Err(Deferred);
         }
-        if !self.known.contains_key(text) {
-            let read = Python::attach(|py| self.read.call1(py, (text,))?.extract(py));
-            let agent = read.map_err(|_: PyErr| Deferred)?;
-            if self.known.len() >= CACHED {
-                self.known.clear();
-            }
-            self.known.insert(text.to_owned(), agent);
+        if let Some(agent) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(text) {
+            return Ok(agent.clone());
         }
-        self.known.get(text).ok_or(Deferred)
+        let read = Python::attach(|py| self.read.call1(py, (text,))?.extract::<UserAgent>(py));
+        let agent = Arc::new(read.map_err(|_: PyErr| Deferred)?);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CACHED {
+            known.clear();
+        }
+        known.insert(text.to_owned(), agent.clone());
+        Ok(agent)
     }
 }

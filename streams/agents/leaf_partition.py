@@ -147,6 +147,8 @@ class PartitionCycle:
             if definitions is not self._read_with:
                 self._hot.read(definitions)
             yield from self._take(self._hot.load(read, find))
+            # One of those may be of another leaf than its key: then all others are left to Python as well.
+            yield from self._take(self._hot.deferred)
             self._hot.decide(decided, batch, outgoing)
             yield
         if self._items:

@@ -4,9 +4,9 @@ import pytest
 from aiokafka.record.default_records import DefaultRecord
 
 from contracts.definitions import Definitions
-from contracts.origins import ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
+from contracts.origins import CONTRIBUTION, KIND_HEADER, ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
 from contracts.outcomes import Reason
-from contracts.records import decode_update
+from contracts.records import Contribution, LeafCounters, decode_update, encode
 from contracts.settings import Settings
 from sinks.postgres.batch import Batch
 from streams.agents import leaf_cycle
@@ -374,3 +374,25 @@ def test_a_bug_in_rows_leaves_them_missing(monkeypatch):
     partition.cycle(redriven(message("page", messageId="p1"), 1, source=0, value=ROWS))
     assert len(partition.batch.page_views) == 1
     assert partition.counters.page_views == 1
+
+
+def test_a_record_of_another_leaf_than_its_key_takes_no_other_with_it(partition):
+    astray = message("identify", userId="u3", messageId="i3", traits={"nowhere_defined": "x"})
+    records = [item(message("page", messageId="p1"), 0), item(astray, 1)]
+    records[1] = record(records[1].value, 1, headers=records[1].headers, leaf="user:u2")
+    partition.cycle(*records)
+    assert partition.counts.applied == 2
+    assert partition.counters.page_views == 1
+
+
+@pytest.mark.parametrize("header", [("traceparent", b"00-4bf9"), (REDRIVE_HEADER, None)])
+def test_a_message_with_a_header_of_others_is_no_redrive(partition, header):
+    page = item(message("page"), 0)
+    partition.cycle(record(page.value, 0, headers=[*page.headers, header]))
+    assert (partition.counted(), partition.batch.redriven) == ((1, 0), [])
+
+
+def test_page_views_beyond_64_bits_are_not_wrapped(partition):
+    given = [Contribution(f"anon:a{n}", 1, LeafCounters(2**62, 5, None)) for n in (1, 2)]
+    partition.cycle(*(record(encode(each), n, [(KIND_HEADER, CONTRIBUTION)]) for n, each in enumerate(given)))
+    assert [row.page_views for row, _ in partition.batch.counters] == [2**63]

@@ -12,6 +12,7 @@ pub const INVALID_ANONYMOUS_ID: Warning = "invalid_anonymous_id";
 pub const UNREADABLE_TIME: Warning = "unreadable_time";
 pub const FUTURE_TIME: Warning = "future_time";
 pub const WRONG_SHAPE: Warning = "wrong_shape";
+pub const CLAIM_LIMIT: Warning = "claim_limit";
 pub const IGNORED_FIELD: Warning = "ignored_field";
 pub const IGNORED_PROPERTY: Warning = "ignored_property";
 

@@ -9,12 +9,17 @@ mod decoding;
 mod definitions;
 mod groups;
 mod identify;
+mod incoming;
 mod interpret;
+mod leaf;
+mod leaves;
+mod message;
 mod names;
 mod reader;
 mod records;
 mod route;
 mod rules;
+mod sink;
 mod slots;
 mod state;
 mod timing;
@@ -28,7 +33,9 @@ mod tidemark_native {
     #[pymodule_export]
     use crate::batch::{Batch, Run};
     #[pymodule_export]
-    use crate::cycle::{Cycle, Leaves};
+    use crate::cycle::Cycle;
+    #[pymodule_export]
+    use crate::leaves::Leaves;
     #[pymodule_export]
     use crate::reader::Reader;
     #[pymodule_export]

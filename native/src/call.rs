@@ -45,13 +45,21 @@ impl Kept<'_> {
     }
 }
 
-/// `domain.identify.Identify`, without membership.
+/// `domain.engage.Membership`: an audience, and whether a profile is in it from one message on.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub audience: String,
+    pub member: bool,
+}
+
+/// `domain.identify.Identify`.
 #[derive(Debug, Default)]
 pub struct Identify<'a> {
     /// Standard fields by name; each at most once, as in a dict.
     pub fields: Vec<(&'static str, Option<Cow<'a, str>>)>,
     /// Custom attributes by bounded name; each at most once.
     pub attributes: Vec<(Cow<'a, str>, Kept<'a>)>,
+    pub membership: Option<Membership>,
     pub ignored: Vec<Warning>,
 }
 
@@ -79,6 +87,8 @@ pub struct Occurrence<'a> {
     pub sent_properties: Option<String>,
     /// One for each property that does not convert.
     pub ignored: Vec<Warning>,
+    /// What a call of Engage sets on the profile besides.
+    pub traits: Option<Identify<'a>>,
 }
 
 /// `domain.groups.Group`.

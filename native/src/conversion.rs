@@ -59,9 +59,10 @@ fn is_choice(value: &JsonValue, definition: &Definition) -> bool {
     matches!(value, JsonValue::Str(text) if definition.choices.contains(text.as_ref()))
 }
 
-/// `read_boolean`, for what is no boolean itself. No letter beyond ASCII has a lower case that is one of these.
-fn boolean(value: &JsonValue) -> Option<bool> {
+/// `read_boolean`. No letter beyond ASCII has a lower case that is one of these.
+pub fn boolean(value: &JsonValue) -> Option<bool> {
     match value {
+        JsonValue::Bool(boolean) => Some(*boolean),
         JsonValue::Str(text) if text.eq_ignore_ascii_case("true") || text == "1" => Some(true),
         JsonValue::Str(text) if text.eq_ignore_ascii_case("false") || text == "0" => Some(false),
         JsonValue::Int(1) => Some(true),

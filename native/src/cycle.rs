@@ -20,7 +20,7 @@ use crate::leaves::Leaves;
 use crate::message::{Message, MessageContent};
 use crate::sink::{checked, Sink};
 use crate::slots::{Defined, Said};
-use crate::state::{Contribution, Fields, OneClaim};
+use crate::state::{Contribution, Fields, Malformed, OneClaim};
 
 /// One record on its way through a cycle.
 struct Item {
@@ -39,6 +39,7 @@ enum What {
 }
 
 /// What reading a record came to.
+#[allow(clippy::large_enum_variant, reason = "nearly all are ordinary: a box would only be an allocation for each")]
 enum Found {
     Ordinary(What),
     /// To be read again under definitions that have these.
@@ -345,7 +346,7 @@ impl Cycle {
                 What::Python => false,
                 What::Claim(_) => true,
                 What::Contribution(letter) => letter.given.is_some(),
-                What::Message(message) => message.content.needs_fields(),
+                What::Message(message) => message.needs_fields(),
             };
             self.states[leaf].needs_fields |= needs_fields;
         }
@@ -378,6 +379,7 @@ impl Cycle {
                 self.leave_to_python(leaf);
             }
         }
+        self.leave_lacking_memberships_to_python();
         for item in &self.items {
             let (What::Contribution(letter), Some(leaf)) = (&item.what, item.leaf) else { continue };
             let is_fit = letter.given.as_deref().is_none_or(|given| check_given(given, &self.definitions.user).is_ok());
@@ -386,6 +388,20 @@ impl Cycle {
             }
         }
         Ok(())
+    }
+
+    /// A leaf that lacks a membership which a message has set, as it is known to the state, is Python's to quarantine.
+    fn leave_lacking_memberships_to_python(&mut self) {
+        for (record, item) in self.records.iter().zip(&self.items) {
+            let (What::Message(message), Some(leaf), true) = (&item.what, item.leaf, record.offset < self.applied)
+            else {
+                continue;
+            };
+            let said = message.traits.as_ref().and_then(|traits| traits.membership.as_ref());
+            if said.is_some_and(|said| self.states[leaf].membership(&said.audience).is_none()) {
+                self.states[leaf].is_left_to_python = true;
+            }
+        }
     }
 
     /// Decide one record: `LeafCycle.take`.
@@ -487,28 +503,29 @@ fn apply(
     let has_moved = state.count(message.at, message.is_page, is_known);
     let is_refused = claim(message, origin, state, is_known, sink)?;
     let mut joined_at = message.at;
-    match &mut message.content {
-        MessageContent::View(_) | MessageContent::Occurrence(_) => {}
-        MessageContent::Identify { .. } if is_known => {}
-        MessageContent::Identify { fields, attributes } => {
-            let (fields, attributes) = (std::mem::take(fields), std::mem::take(attributes));
-            let said =
-                |value| Said { value, at: message.at, message_id: message.message_id.clone(), source: origin.text() };
-            state.identify(fields, attributes, said, definitions, &|value| sink.json_text(value)).map_err(checked)?;
-        }
-        MessageContent::Group { company_id, update } => {
-            sink.send_to_company(company_id, update, origin.timestamp_ms)?;
-            joined_at = state.join(company_id, message.at, is_known);
-        }
+    if let MessageContent::Group { company_id, update } = &message.content {
+        sink.send_to_company(company_id, update, origin.timestamp_ms)?;
+        joined_at = state.join(company_id, message.at, is_known);
+    }
+    let membership = message.traits.as_ref().and_then(|traits| traits.membership.clone());
+    if let (Some(traits), false) = (&mut message.traits, is_known) {
+        let (at, message_id) = (message.at, &message.message_id);
+        let said = |value| Said { value, at, message_id: message_id.clone(), source: origin.text() };
+        let traits = std::mem::take(traits);
+        state.identify(traits, said, definitions, &|value| sink.json_text(value)).map_err(checked)?;
     }
     state.is_moved |= !is_known && !state.is_user;
     if makes_rows {
-        let with_fields = message.content.needs_fields();
+        let with_fields = message.needs_fields();
         match &message.content {
             MessageContent::View(row) => sink.page_views.append(row)?,
             MessageContent::Occurrence(row) => sink.occurrences.append(row)?,
-            MessageContent::Identify { .. } => {}
+            MessageContent::Identify => {}
             MessageContent::Group { company_id, .. } => sink.member(company_id, &state.name, joined_at)?,
+        }
+        if let Some(said) = &membership {
+            let holding = state.membership(&said.audience).ok_or(Malformed).map_err(checked)?;
+            sink.membership(&state.name, said, holding, message)?;
         }
         state.is_touched |= with_fields || is_known || has_moved;
         state.is_touched_whole |= with_fields;

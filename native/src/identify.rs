@@ -8,6 +8,7 @@ use crate::call::{Deferred, Identify, Kept, Warning, IGNORED_FIELD};
 use crate::conversion::{keep, text};
 use crate::decoding::{distinct, get, has, part, read_object, text_of, Object};
 use crate::definitions::Definitions;
+use crate::engage::{read_membership, Found};
 use crate::names::{strip, MAX_NAME_BYTES};
 use crate::user_agent::UserAgents;
 
@@ -21,21 +22,22 @@ const PIXELS_END: f64 = 9_007_199_254_740_992.0;
 const COMPARED_MAX: usize = 4_096;
 
 /// Traits by name, each once.
-type Traits<'v, 'a> = Vec<(&'v Cow<'a, str>, &'v JsonValue<'a>)>;
+type Traits<'v, 'a> = Vec<Found<'v, 'a>>;
 
-/// Read an identify call. Those of Engage, and those with names that have to be cut, are deferred.
+/// Read an identify call. Those with names that have to be cut are deferred.
 pub fn read_identify<'a>(
     payload: &Object<'a>,
     context: &Object<'a>,
     agents: &UserAgents,
     warnings: &mut Vec<Warning>,
 ) -> Result<Identify<'a>, Deferred> {
-    if has(context, "personas") {
-        return Err(Deferred);
-    }
     let traits = merged(read_object(payload, "traits")?, part(context, "traits", warnings))?;
     let mut found = read_traits(&traits)?;
     read_context(context, &mut found, agents, warnings)?;
+    if has(context, "personas") {
+        let find = |key: &str| traits.iter().copied().find(|(name, _)| *name == key);
+        found.membership = read_membership(context, find, None, warnings).map(|(membership, _)| membership);
+    }
     Ok(found)
 }
 
@@ -65,7 +67,7 @@ fn merged<'v, 'a>(traits: &'v Object<'a>, further: &'v Object<'a>) -> Result<Tra
 }
 
 /// `read_traits`: tell standard fields from custom attributes.
-fn read_traits<'a>(traits: &Traits<'_, 'a>) -> Result<Identify<'a>, Deferred> {
+pub fn read_traits<'a>(traits: &[Found<'_, 'a>]) -> Result<Identify<'a>, Deferred> {
     let mut found = Identify::default();
     found.attributes.reserve(traits.len());
     for &(name, value) in traits {
@@ -108,7 +110,7 @@ fn read_address<'a>(address: &Object<'a>, found: &mut Identify<'a>) -> Result<()
 }
 
 /// `_read_names`: fill first and last name from camelCase, and what is absent in both spellings from `name`.
-fn read_names<'a>(traits: &Traits<'_, 'a>, found: &mut Identify<'a>) -> Result<(), Deferred> {
+fn read_names<'a>(traits: &[Found<'_, 'a>], found: &mut Identify<'a>) -> Result<(), Deferred> {
     let get = |name| traits.iter().find(|(own, _)| *own == name).map(|&(_, value)| value);
     let mut has_first = get("first_name").is_some();
     let mut has_last = get("last_name").is_some();

@@ -55,7 +55,7 @@ fn read<'a>(
         }
     };
     let content = match kind.as_ref() {
-        "track" => match read_track(payload, context, definitions)? {
+        "track" => match read_track(payload, context, definitions, &mut warnings)? {
             Track::Occurrence(occurrence) => Content::Track(occurrence),
             Track::Undefined(pairs) => return Ok(Read::Undefined(pairs)),
         },

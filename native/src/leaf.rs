@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::call::{Deferred, Kept};
+use crate::call::{Deferred, Kept, Membership};
+use crate::message::Traits;
 use crate::slots::{Defined, JsonText, Said, Slots};
 use crate::state::{decode_given, Contribution, Counters, Fields, Giver, Links, Malformed, OneClaim};
 
@@ -119,24 +120,32 @@ impl Leaf {
         has_moved
     }
 
-    /// See what an identify call says: `domain.leaf._identified`.
+    /// See what an identify call says, or one of Engage: `domain.leaf._identified`.
     pub fn identify(
         &mut self,
-        fields: Vec<(&'static str, Kept<'static>)>,
-        attributes: Vec<(String, Kept<'static>)>,
+        traits: Traits,
         said: impl Fn(Kept<'static>) -> Said,
         definitions: &Defined,
         json_text: JsonText,
     ) -> Result<(), Deferred> {
         let held = self.fields.get_or_insert_default();
         let nothing = Defined::new();
-        for (guess, (name, value)) in fields.into_iter().enumerate() {
+        for (guess, (name, value)) in traits.fields.into_iter().enumerate() {
             self.fields_changed |= held.fields.take(name, said(value), guess, &nothing, json_text)?;
         }
-        for (guess, (name, value)) in attributes.into_iter().enumerate() {
+        for (guess, (name, value)) in traits.attributes.into_iter().enumerate() {
             self.fields_changed |= held.attributes.take(&name, said(value), guess, definitions, json_text)?;
         }
+        if let Some(Membership { audience, member }) = traits.membership {
+            self.fields_changed |=
+                held.memberships.take(&audience, said(Kept::Bool(member)), 0, &nothing, json_text)?;
+        }
         Ok(())
+    }
+
+    /// The membership of an audience that holds; None where no message has spoken of it.
+    pub fn membership(&self, audience: &str) -> Option<&Said> {
+        Some(&self.fields.as_ref()?.memberships.get(audience)?.newest)
     }
 
     /// Join a company, unless it is known; returns since when: `domain.leaf._grouped`.

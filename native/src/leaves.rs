@@ -34,6 +34,8 @@ pub struct Rows {
     pub identity: Py<PyAny>,
     pub member: Py<PyAny>,
     pub outgoing: Py<PyAny>,
+    pub membership: Py<PyAny>,
+    pub change: Py<PyAny>,
     new: Py<PyAny>,
 }
 
@@ -69,6 +71,8 @@ impl Leaves {
                 identity: row(4)?,
                 member: row(5)?,
                 outgoing: row(6)?,
+                membership: row(7)?,
+                change: row(8)?,
                 new: rows.py().get_type::<PyTuple>().getattr("__new__")?.unbind(),
             },
             definitions: Mutex::new(None),

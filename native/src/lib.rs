@@ -7,6 +7,7 @@ mod conversion;
 mod cycle;
 mod decoding;
 mod definitions;
+mod engage;
 mod groups;
 mod identify;
 mod incoming;

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::call::{Call, Content, Deferred, Kept, Warning};
+use crate::call::{Call, Content, Deferred, Identify, Kept, Membership, Warning};
 use crate::definitions::Definitions;
 use crate::leaves::Leaves;
 use crate::slots::{check_value, is_unconvertible, Defined};
@@ -21,23 +21,48 @@ pub struct Message {
     pub claim: Option<String>,
     pub warnings: Vec<Warning>,
     pub content: MessageContent,
+    /// What an identify call sets on the profile, or one of Engage.
+    pub traits: Option<Traits>,
+}
+
+/// `domain.identify.Identify`.
+#[derive(Default)]
+pub struct Traits {
+    pub fields: Vec<(&'static str, Kept<'static>)>,
+    pub attributes: Vec<(String, Kept<'static>)>,
+    pub membership: Option<Membership>,
+}
+
+impl Traits {
+    /// Keep what is said; adds to `warnings` what of it is ignored.
+    fn of(said: Identify<'_>, definitions: &Defined, warnings: &mut Vec<Warning>) -> Result<Self, Deferred> {
+        let count = count_unconvertible(&said.attributes, definitions)?;
+        warnings.extend(said.ignored);
+        warnings.extend(std::iter::repeat_n("ignored_attribute", count));
+        let kept =
+            |value: Option<Cow<'_, str>>| value.map_or(Kept::Null, |value| Kept::Text(value.into_owned().into()));
+        let attributes = said.attributes.into_iter();
+        Ok(Self {
+            fields: said.fields.into_iter().map(|(name, value)| (name, kept(value))).collect(),
+            attributes: attributes.map(|(name, value)| (name.into_owned(), value.into_owned())).collect(),
+            membership: said.membership,
+        })
+    }
 }
 
 pub enum MessageContent {
     View(Py<PyAny>),
     Occurrence(Py<PyAny>),
-    Identify { fields: Vec<(&'static str, Kept<'static>)>, attributes: Vec<(String, Kept<'static>)> },
+    Identify,
     Group { company_id: String, update: Vec<u8> },
 }
 
-impl MessageContent {
+impl Message {
     /// Whether applying it needs the large record of its leaf: `domain.leaf.needs_fields`.
     pub fn needs_fields(&self) -> bool {
-        matches!(self, Self::Identify { .. } | Self::Group { .. })
+        self.traits.is_some() || matches!(self.content, MessageContent::Group { .. })
     }
-}
 
-impl Message {
     /// Keep what is needed of a call; None where Python is to decide it.
     pub fn of<'py>(
         py: Python<'py>,
@@ -48,6 +73,7 @@ impl Message {
     ) -> PyResult<Option<Self>> {
         let (mut warnings, at, message_id) = (call.warnings, call.at, call.message_id);
         let mut is_page = false;
+        let mut said = None;
         let content = match call.content {
             Content::View(view) => {
                 is_page = view.kind == "page";
@@ -70,6 +96,7 @@ impl Message {
             }
             Content::Track(track) => {
                 warnings.extend(track.ignored);
+                said = track.traits;
                 let row = PyTuple::new(
                     py,
                     [
@@ -90,24 +117,13 @@ impl Message {
                 }
                 MessageContent::Group { update: encode_update(&group, &message_id, at), company_id: group.company_id }
             }
-            Content::Identify(said) => {
-                warnings.extend(said.ignored);
-                match count_unconvertible(&said.attributes, &definitions.user) {
-                    Ok(count) => warnings.extend(std::iter::repeat_n("ignored_attribute", count)),
-                    Err(Deferred) => return Ok(None),
-                }
-                let kept = |value: Option<Cow<'_, str>>| {
-                    value.map_or(Kept::Null, |value| Kept::Text(value.into_owned().into()))
-                };
-                MessageContent::Identify {
-                    fields: said.fields.into_iter().map(|(name, value)| (name, kept(value))).collect(),
-                    attributes: said
-                        .attributes
-                        .into_iter()
-                        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-                        .collect(),
-                }
+            Content::Identify(identify) => {
+                said = Some(identify);
+                MessageContent::Identify
             }
+        };
+        let Ok(traits) = said.map(|said| Traits::of(said, &definitions.user, &mut warnings)).transpose() else {
+            return Ok(None);
         };
         let mut seen = Vec::with_capacity(call.leaf.len() + 1 + message_id.len());
         seen.extend_from_slice(call.leaf.as_bytes());
@@ -121,6 +137,7 @@ impl Message {
             claim: call.claim,
             warnings,
             content,
+            traits,
         }))
     }
 }

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use crate::call::{Call, Content, Kept, Read};
+use crate::call::{Call, Content, Identify, Kept, Read};
 use crate::definitions::Definitions;
 use crate::interpret::interpret;
 use crate::rules::Rules;
@@ -44,7 +44,7 @@ impl Reader {
     /// Read a record's value: None where the twin is to read it, a list of what is undefined, or what it says.
     ///
     /// That is: leaf, type, message_id, at, claim, warnings, and the content as a tuple. Fields and attributes of an
-    /// identify call are lists of pairs.
+    /// identify call are lists of pairs; a track call of Engage has what it sets on the profile last.
     fn read<'py>(&self, py: Python<'py>, value: &[u8], timestamp_ms: i64) -> PyResult<Option<Bound<'py, PyAny>>> {
         match interpret(value, timestamp_ms, &self.rules, &self.definitions, &self.agents) {
             Read::Defer => Ok(None),
@@ -61,7 +61,8 @@ fn told<'py>(py: Python<'py>, call: Call<'_>) -> PyResult<Bound<'py, PyAny>> {
             (view.url, view.path, view.title, view.referrer, view.name, view.properties).into_pyobject(py)?.into_any()
         }
         Content::Track(track) => {
-            (track.event, track.properties, track.sent_properties, track.ignored).into_pyobject(py)?.into_any()
+            let traits = track.traits.map(|traits| told_traits(py, traits)).transpose()?;
+            (track.event, track.properties, track.sent_properties, track.ignored, traits).into_pyobject(py)?.into_any()
         }
         Content::Group(group) => {
             let attributes = PyList::empty(py);
@@ -70,16 +71,19 @@ fn told<'py>(py: Python<'py>, call: Call<'_>) -> PyResult<Bound<'py, PyAny>> {
             }
             (group.company_id, group.fields, attributes).into_pyobject(py)?.into_any()
         }
-        Content::Identify(identify) => {
-            let attributes = PyList::empty(py);
-            for (name, value) in identify.attributes {
-                attributes.append((name, kept(py, &value)?))?;
-            }
-            (identify.fields, attributes, identify.ignored).into_pyobject(py)?.into_any()
-        }
+        Content::Identify(identify) => told_traits(py, identify)?,
     };
     let call = (call.leaf, kind, call.message_id, call.at, call.claim, call.warnings, content);
     Ok(call.into_pyobject(py)?.into_any())
+}
+
+fn told_traits<'py>(py: Python<'py>, identify: Identify<'_>) -> PyResult<Bound<'py, PyAny>> {
+    let attributes = PyList::empty(py);
+    for (name, value) in identify.attributes {
+        attributes.append((name, kept(py, &value)?))?;
+    }
+    let membership = identify.membership.map(|membership| (membership.audience, membership.member));
+    Ok((identify.fields, attributes, membership, identify.ignored).into_pyobject(py)?.into_any())
 }
 
 /// A value as `contracts.records.Kept` has it.

@@ -7,12 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::call::{Kept, Warning};
+use crate::call::{Kept, Membership, Warning};
 use crate::incoming::KIND_HEADER;
 use crate::leaf::{Leaf, USER};
 use crate::leaves::Leaves;
+use crate::message::Message;
 use crate::reader::kept;
-use crate::slots::Defined;
+use crate::slots::{Defined, Said};
 use crate::state::{Counters, Fields, Links, OneClaim};
 
 /// `contracts.rows.PROFILE_FIELDS`.
@@ -49,6 +50,8 @@ pub struct Sink<'a, 'py> {
     pub counters: Bound<'py, PyList>,
     pub profiles: Bound<'py, PyList>,
     pub members: Bound<'py, PyList>,
+    audience_memberships: Bound<'py, PyList>,
+    audience_changes: Bound<'py, PyList>,
     pub identities: Bound<'py, PyList>,
     pub identities_gone: Bound<'py, PyList>,
     pub profiles_gone: Bound<'py, PyList>,
@@ -78,6 +81,8 @@ impl<'a, 'py> Sink<'a, 'py> {
             counters: list("counters")?,
             profiles: list("profiles")?,
             members: list("company_members")?,
+            audience_memberships: list("audience_memberships")?,
+            audience_changes: list("audience_changes")?,
             identities: list("identities")?,
             identities_gone: list("identities_gone")?,
             profiles_gone: list("profiles_gone")?,
@@ -123,6 +128,17 @@ impl<'a, 'py> Sink<'a, 'py> {
     pub fn member(&self, company_id: &str, leaf: &str, joined_at: i64) -> PyResult<()> {
         let row = (company_id, leaf, joined_at).into_pyobject(self.py)?;
         self.members.append(self.leaves.named(self.py, &self.leaves.rows.member, row)?)
+    }
+
+    /// The membership that holds, and what a message has said of it.
+    pub fn membership(&self, leaf: &str, said: &Membership, holding: &Said, message: &Message) -> PyResult<()> {
+        let (py, rows) = (self.py, &self.leaves.rows);
+        let is_member = holding.value == Kept::Bool(true);
+        let held = (leaf, said.audience.as_str(), is_member, holding.at).into_pyobject(py)?;
+        let held = self.leaves.named(py, &rows.membership, held)?;
+        self.audience_memberships.append((held, holding.message_id.as_str()))?;
+        let change = (leaf, said.audience.as_str(), said.member, message.at, message.message_id.as_str());
+        self.audience_changes.append(self.leaves.named(py, &rows.change, change.into_pyobject(py)?)?)
     }
 
     pub fn counters(&self, leaf: &str, counters: &Counters, to_offset: i64) -> PyResult<()> {

@@ -427,34 +427,21 @@ impl Contribution {
 }
 
 /// `LeafFields`: what messages say of a leaf beside its counters.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Fields {
     pub fields: Slots,
     pub attributes: Slots,
-    /// Memberships, as they stand in the record: nothing here changes them.
-    memberships: Vec<u8>,
+    /// Audience to membership, its value a boolean.
+    pub memberships: Slots,
     /// groupId and the least event time of this leaf's group calls for it.
     pub companies: Vec<(String, i64)>,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        let mut memberships = Writer::default();
-        memberships.map(0);
-        Self {
-            fields: Slots::default(),
-            attributes: Slots::default(),
-            memberships: memberships.0,
-            companies: Vec::new(),
-        }
-    }
 }
 
 impl Fields {
     pub fn decode(data: &[u8]) -> Result<Self> {
         let mut reader = Reader::record(data, 5)?;
         let (fields, attributes) = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
-        let memberships = reader.raw()?.to_vec();
+        let memberships = Slots::read(&mut reader)?;
         let mut companies = Vec::new();
         for _ in 0..reader.map()? {
             companies.push((reader.text()?.to_owned(), reader.int()?));
@@ -467,7 +454,8 @@ impl Fields {
         let mut writer = Writer::record(5);
         self.fields.write(&mut writer);
         self.attributes.write(&mut writer);
-        writer.raw(&self.memberships).map(self.companies.len());
+        self.memberships.write(&mut writer);
+        writer.map(self.companies.len());
         for (company_id, joined_at) in &self.companies {
             writer.text(company_id).int(*joined_at);
         }

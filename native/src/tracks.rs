@@ -2,10 +2,12 @@
 
 use jiter::JsonValue;
 
-use crate::call::{Deferred, Occurrence, IGNORED_PROPERTY};
+use crate::call::{Deferred, Identify, Occurrence, Warning, IGNORED_PROPERTY};
 use crate::conversion::{convert, write_json, write_text, Converted};
 use crate::decoding::{distinct, get, has, read_object, Object};
 use crate::definitions::Definitions;
+use crate::engage::{computed, read_membership};
+use crate::identify::{self, read_traits};
 use crate::names::{bounded, strip};
 
 /// Bytes of a name that is surely not cut.
@@ -20,16 +22,17 @@ pub enum Track<'a> {
     Undefined(Vec<(String, String)>),
 }
 
-/// Read a track call. Those of Engage, and those with long names of properties, are deferred.
+/// Read a track call. Those with long names of properties are deferred.
 pub fn read_track<'a>(
     payload: &Object<'a>,
     context: &Object<'a>,
     definitions: &Definitions,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Track<'a>, Deferred> {
     let Some(JsonValue::Str(event)) = get(payload, "event") else {
         return Err(Deferred);
     };
-    if strip(event).is_empty() || has(context, "personas") {
+    if strip(event).is_empty() {
         return Err(Deferred);
     }
     let event = bounded(event.clone());
@@ -38,6 +41,7 @@ pub fn read_track<'a>(
     if properties.iter().any(|(name, _)| name.len() > SHORT) {
         return Err(Deferred);
     }
+    let traits = if has(context, "personas") { read_engage(context, properties, warnings)? } else { None };
     let known = definitions.events.get(event.as_ref());
     let mut undefined = Vec::new();
     if known.is_none_or(|known| !known.is_defined) {
@@ -77,6 +81,9 @@ pub fn read_track<'a>(
         write_json(written, &mut typed)?;
     }
     typed.push('}');
+    if let Some(traits) = &traits {
+        undefined.extend(identify::undefined(traits, definitions));
+    }
     if !undefined.is_empty() {
         return Ok(Track::Undefined(undefined));
     }
@@ -88,5 +95,22 @@ pub fn read_track<'a>(
         }
         _ => None,
     };
-    Ok(Track::Occurrence(Occurrence { event, properties: typed, sent_properties, ignored }))
+    Ok(Track::Occurrence(Occurrence { event, properties: typed, sent_properties, ignored, traits }))
+}
+
+/// `_read_engage`: what the call sets on the profile, the audience's or the computed trait's value as any trait.
+fn read_engage<'a>(
+    context: &Object<'a>,
+    properties: &Object<'a>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Option<Identify<'a>>, Deferred> {
+    let find = |key: &str| properties.iter().find(|(name, _)| name == key).map(|(name, value)| (name, value));
+    let (membership, found) = match read_membership(context, find, Some("audience_key"), warnings) {
+        Some((membership, found)) => (Some(membership), found),
+        None => match computed(context, find) {
+            Some(found) => (None, found),
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(Identify { membership, ..read_traits(&[found])? }))
 }

@@ -73,6 +73,8 @@ def hot_path(settings: Settings, rules: Rules) -> Any:  # noqa: ANN401  the modu
             rows.Identity,
             rows.CompanyMember,
             Outgoing,
+            rows.AudienceMembership,
+            rows.AudienceChange,
         ),
         read_user_agent,
         json_text,

@@ -85,12 +85,12 @@ PLAIN = st.builds(
 
 VALUES = st.one_of(
     st.sampled_from(["red", "12", " 1.5 ", "2026-01-01T10:00:00+02:00", "true", "Ann", "é\u2028", "", '"']),
-    st.sampled_from([None, True, 0, 1, -5, 2.0, 1e-5, 1e22, ["red"], [1, {"a": None}], {"a": [1.0]}]),
+    st.sampled_from([None, True, False, "FALSE", 0, 1, -5, 2.0, 1e-5, 1e22, ["red"], [1, {"a": None}], {"a": [1.0]}]),
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
 )
 ATTRIBUTES = st.dictionaries(
-    st.sampled_from([*NUMBERS, *["n", "plan"] * 3, "email", "name", "city"]), VALUES, min_size=1, max_size=4
+    st.sampled_from([*NUMBERS, *["n", "plan", "vip"] * 3, "email", "name", "city"]), VALUES, min_size=1, max_size=4
 )
 ORDINARY = st.fixed_dictionaries(
     {
@@ -105,6 +105,22 @@ ORDINARY = st.fixed_dictionaries(
     },
     optional={"userId": st.sampled_from(["u1", "u2"])},
 )
+PERSONAS = st.fixed_dictionaries(
+    {"computation_class": st.sampled_from(["audience", "audience", "journey_step", "computed_trait"])},
+    optional={"computation_key": st.sampled_from(["vip", "vip", "plan", "email"])},
+)
+
+
+def of_engage(message, personas, key, value):
+    """The same message as Engage would send it."""
+    properties = message["properties"] | {"audience_key": key, "trait_key": key, key: value}
+    traits = message["traits"] | {key: value}
+    return message | {"context": {"personas": personas}, "traits": traits, "properties": properties}
+
+
+ENGAGED = st.builds(
+    of_engage, ORDINARY, PERSONAS, st.sampled_from(["vip", "vip", "plan"]), st.booleans() | st.just("false") | VALUES
+)
 ORDINARY_LETTERS = st.one_of(
     st.tuples(st.sampled_from(ANONYMOUS), st.just(CLAIM), st.builds(state.Claim, st.just(USERS[0]), CLAIMED)),
     st.tuples(
@@ -113,7 +129,7 @@ ORDINARY_LETTERS = st.one_of(
         st.builds(state.Contribution, st.sampled_from(ANONYMOUS), st.integers(1, 4), COUNTERS, st.none() | GIVEN),
     ),
 )
-USUAL = st.tuples(ORDINARY, st.none())
+USUAL = st.tuples(ORDINARY | ENGAGED, st.none())
 ORDINARY_RECORDS = st.one_of(USUAL, USUAL, USUAL, ORDINARY_LETTERS)
 REDRIVES = st.sampled_from([None, None, WHOLE, ROWS])
 ODD_RECORDS = st.one_of(st.tuples(PLAIN, REDRIVES), st.tuples(ORDINARY, REDRIVES), st.tuples(messages(), REDRIVES))

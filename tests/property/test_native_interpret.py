@@ -69,12 +69,13 @@ def by_twin(call: Call, definitions: Definitions):
             call.at,
         )
         told = (row.url, row.path, row.title, row.referrer, row.name, parsed(row.properties))
-    elif isinstance(content, Track) and content.traits is None:
+    elif isinstance(content, Track):
         ignored = []
         row = occurrence(content, definitions, ignored, leaf=call.leaf, message_id=call.message_id, at=call.at)
-        told = (row.event, parsed(row.properties), parsed(row.sent_properties), kinds(ignored))
-    elif isinstance(content, Identify) and content.membership is None:
-        told = (list(content.fields.items()), list(content.attributes.items()), kinds(content.ignored))
+        traits = None if content.traits is None else traits_of(content.traits)
+        told = (row.event, parsed(row.properties), parsed(row.sent_properties), kinds(ignored), traits)
+    elif isinstance(content, Identify):
+        told = traits_of(content)
     elif isinstance(content, Group):
         told = (content.company_id, list(content.fields.items()), list(content.attributes.items()))
     else:
@@ -83,14 +84,20 @@ def by_twin(call: Call, definitions: Definitions):
     return (call.leaf, call.type, call.message_id, call.at, next(iter(call.claims), None), kinds(call.warnings), told)
 
 
+def traits_of(said: Identify):
+    membership = said.membership
+    pair = None if membership is None else (membership.audience, membership.member)
+    return (list(said.fields.items()), list(said.attributes.items()), pair, kinds(said.ignored))
+
+
 def by_native(told):
     """What the compiled reading says, its JSON by what that says."""
     leaf, kind, message_id, at, claim, warnings, content = told
     if kind in {"page", "screen"}:
         content = (*content[:-1], parsed(content[-1]))
     elif kind == "track":
-        event, properties, sent, ignored = content
-        content = (event, parsed(properties), parsed(sent), ignored)
+        event, properties, sent, *others = content
+        content = (event, parsed(properties), parsed(sent), *others)
     return (leaf, kind, message_id, at, claim, warnings, content)
 
 

@@ -153,6 +153,13 @@ impl Slots {
         Ok(Self(slots))
     }
 
+    /// Read slots whose values are all of some kind; others are Python's.
+    pub fn read_of(reader: &mut Reader, is_of: impl Fn(&Kept) -> bool) -> Result<Self, Malformed> {
+        let slots = Self::read(reader)?;
+        let are_all = slots.0.iter().all(|(_, slot)| is_of(&slot.newest.value));
+        are_all.then_some(slots).ok_or(Malformed)
+    }
+
     pub fn write(&self, writer: &mut Writer) {
         writer.map(self.0.len());
         for (name, slot) in &self.0 {

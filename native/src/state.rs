@@ -440,8 +440,8 @@ pub struct Fields {
 impl Fields {
     pub fn decode(data: &[u8]) -> Result<Self> {
         let mut reader = Reader::record(data, 5)?;
-        let (fields, attributes) = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
-        let memberships = Slots::read(&mut reader)?;
+        let (fields, attributes) = (Slots::read_of(&mut reader, is_text)?, Slots::read(&mut reader)?);
+        let memberships = Slots::read_of(&mut reader, |value| matches!(value, Kept::Bool(_)))?;
         let mut companies = Vec::new();
         for _ in 0..reader.map()? {
             companies.push((reader.text()?.to_owned(), reader.int()?));
@@ -489,10 +489,15 @@ impl Fields {
     }
 }
 
+/// Whether a value is one that standard fields have.
+fn is_text(value: &Kept) -> bool {
+    matches!(value, Kept::Null | Kept::Text(_))
+}
+
 /// Read `GivenFields`: fields and attributes.
 pub fn decode_given(data: &[u8]) -> Result<(Slots, Slots)> {
     let mut reader = Reader::record(data, 3)?;
-    let given = (Slots::read(&mut reader)?, Slots::read(&mut reader)?);
+    let given = (Slots::read_of(&mut reader, is_text)?, Slots::read(&mut reader)?);
     reader.end()?;
     Ok(given)
 }

@@ -6,7 +6,8 @@ from aiokafka.record.default_records import DefaultRecord
 from contracts.definitions import Definitions
 from contracts.origins import CONTRIBUTION, KIND_HEADER, ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
 from contracts.outcomes import Reason
-from contracts.records import Contribution, LeafCounters, decode_update, encode
+from contracts.records import Contribution, GivenFields, LeafCounters, Slot, decode_update, encode
+from contracts.rows import PROFILE_FIELDS
 from contracts.settings import Settings
 from sinks.postgres.batch import Batch
 from streams.agents import leaf_cycle
@@ -396,3 +397,10 @@ def test_page_views_beyond_64_bits_are_not_wrapped(partition):
     given = [Contribution(f"anon:a{n}", 1, LeafCounters(2**62, 5, None)) for n in (1, 2)]
     partition.cycle(*(record(encode(each), n, [(KIND_HEADER, CONTRIBUTION)]) for n, each in enumerate(given)))
     assert [row.page_views for row, _ in partition.batch.counters] == [2**63]
+
+
+def test_a_standard_field_that_is_no_text_is_shown_as_it_is(partition):
+    given = GivenFields({"email": Slot(120, 5, "m-1")})
+    letter = Contribution("anon:a1", 1, LeafCounters(1, 5, None), given)
+    partition.cycle(record(encode(letter), 0, [(KIND_HEADER, CONTRIBUTION)]))
+    assert partition.profile()[LEAF].fields[PROFILE_FIELDS.index("email")] == 120

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -145,7 +146,8 @@ ODD_VALUES = st.one_of(
     TIME_TEXTS,
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(alphabet="ab \t\x1c\x85\xa0\u2003\u00e9\u0130\U0001f981\"\\\n\x7f'0-", max_size=6),
-    st.sampled_from(["null", "'undefined'", "0-0", "x" * 130, "\u00e9" * 300, [], {}, [[]], 253_402_300_799_999, 1.5]),
+    st.sampled_from(["null", "'undefined'", "0-0", "x" * 130, "\u00e9" * 300, 253_402_300_799_999, 1.5]),
+    st.sampled_from([[], {}, [[]]]).map(deepcopy),  # each its own: messages are varied in place
 )
 
 

@@ -16,7 +16,7 @@ from streams.agents.quarantine import quarantine_row
 from streams.engine.context import partition_of
 from tables import leaves
 from tables.seen import seen_key
-from tests.messages import KAFKA_MS, RULES, message, raw
+from tests.messages import AT, KAFKA_MS, RULES, message, raw
 from tests.twins import TWINS, fetched, finished, hot
 
 SETTINGS = Settings()
@@ -404,3 +404,19 @@ def test_a_standard_field_that_is_no_text_is_shown_as_it_is(partition):
     letter = Contribution("anon:a1", 1, LeafCounters(1, 5, None), given)
     partition.cycle(record(encode(letter), 0, [(KIND_HEADER, CONTRIBUTION)]))
     assert partition.profile()[LEAF].fields[PROFILE_FIELDS.index("email")] == 120
+
+
+@pytest.mark.parametrize("kind", ["identify", "track"])
+def test_the_newest_membership_holds_and_each_word_on_it_is_history(partition, kind):
+    said = {"identify": "traits", "track": "properties"}[kind]
+    context = {"personas": {"computation_class": "audience", "computation_key": "vip"}}
+    newer, older = AT, AT - 86_400_000_000
+    partition.cycle(
+        item(message(kind, messageId="m-1", context=context, **{said: {"vip": True}}), 0),
+        item(message(kind, messageId="m-2", context=context, timestamp=older // 1000, **{said: {"vip": False}}), 1),
+    )
+    held = [(tuple(row), message_id) for row, message_id in partition.batch.audience_memberships]
+    assert held == [((LEAF, "vip", True, newer), "m-1")] * 2
+    history = [(each.member, each.event_time, each.message_id) for each in partition.batch.audience_changes]
+    assert history == [(True, newer, "m-1"), (False, older, "m-2")]
+    assert partition.fields.attributes["vip"].value is True

@@ -3,7 +3,7 @@
 import pytest
 from aiokafka.record.default_records import DefaultRecord
 
-from contracts.definitions import Definitions
+from contracts.definitions import EVENTS, STRING, Definitions
 from contracts.origins import CONTRIBUTION, KIND_HEADER, ORIGIN_HEADER, REDRIVE_HEADER, ROWS, WHOLE, Origin
 from contracts.outcomes import Reason
 from contracts.records import Contribution, GivenFields, LeafCounters, Slot, decode_update, encode
@@ -49,8 +49,11 @@ class Partition:
         self.batch = Batch()
         self.counts = None
 
-    def cycle(self, *records, to=None):
-        """Decide a cycle; its changes go to the state, its rows are in `batch`."""
+    def cycle(self, *records, to=None, defines=True):
+        """Decide a cycle; its changes go to the state, its rows are in `batch`.
+
+        What nothing defines yet is defined, as a worker does: the compiled hot path leaves it to Python otherwise.
+        """
         self.batch, self.outgoing = Batch(), []
         records = fetched(records, is_native=self.is_native)
         cycle = PartitionCycle(
@@ -59,6 +62,11 @@ class Partition:
         if to is not None:
             cycle.to_offset = to
         finished(cycle.read(self.definitions))
+        undefined = cycle.undefined(self.definitions) if defines else ()
+        if undefined:
+            attributes = [(scope, name, STRING) for scope, name in undefined if scope != EVENTS]
+            events = [name for scope, name in undefined if scope == EVENTS]
+            self.definitions = self.definitions.extended(self.definitions.version + 1, attributes, events)
         self.decided = finished(
             cycle.decide(self.definitions, self.read, self.find, batch=self.batch, outgoing=self.outgoing)
         )
@@ -381,7 +389,7 @@ def test_a_record_of_another_leaf_than_its_key_takes_no_other_with_it(partition)
     astray = message("identify", userId="u3", messageId="i3", traits={"nowhere_defined": "x"})
     records = [item(message("page", messageId="p1"), 0), item(astray, 1)]
     records[1] = record(records[1].value, 1, headers=records[1].headers, leaf="user:u2")
-    partition.cycle(*records)
+    partition.cycle(*records, defines=False)
     assert partition.counts.applied == 2
     assert partition.counters.page_views == 1
 

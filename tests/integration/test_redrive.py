@@ -19,6 +19,7 @@ from operations.settings import settings_environ
 from sinks.postgres import quarantine
 from sinks.postgres.batch import Batch, Move
 from sinks.postgres.database import Database
+from sinks.postgres.queries import Stats
 from tests.acceptance.pipeline import Pipeline, pipeline
 from tests.integration.sink_environment import TOPIC, Sink, open_sink
 from tests.integration.worker_environment import WAIT_S, lose_state, sample, stop_all, until
@@ -173,7 +174,7 @@ async def test_a_late_arrival_does_not_harm_what_is_newer(settings: Settings) ->
 
 async def test_sent_twice_and_killed_half_way_is_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quarantine, "PAGE_ROWS", 40)
-    settings = msgspec.structs.replace(settings, cycle_records_max=50)
+    settings = msgspec.structs.replace(settings, cycle_records_max=5)
     async with pipeline(settings) as running:
         await refused_by_strict_workers(running, values(1200))
 
@@ -201,17 +202,21 @@ async def test_sent_twice_and_killed_half_way_is_once(settings: Settings, monkey
             await redrive_all(running)
 
         for round_ in range(3):
-            start = (await running.stats()).applied
+            before = await running.stats()
             running.start("a")
             running.start("b")
 
-            async def goes_on(start: int = start) -> bool:
-                return (await running.stats()).applied > start
+            async def goes_on(before: Stats = before) -> bool:
+                now = await running.stats()
+                return now.applied > before.applied or "too_large" not in now.quarantined
 
             if round_ < 2:
                 await until(goes_on, "some messages to come out of the quarantine")
                 running.kill("a")
                 running.kill("b")
+                if round_ == 0:
+                    left = (await running.stats()).quarantined
+                    assert "too_large" in left, "killed half way, not when all was done"
                 lose_state(running, "a")
         await compared(running)
         done = await redrive_all(running)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib.metadata
 import logging
 import os
@@ -31,6 +30,7 @@ from streams.engine.restorer import EngineTable, EngineTableManager
 from streams.engine.stage import Handler, Plan, Stage
 from streams.gauges import Gauges
 from streams.health import problems
+from streams.memory import set_up_memory
 from streams.native import native
 from streams.repetitions import hold_back_repetitions
 
@@ -70,11 +70,6 @@ a second half of the time from event to row was spent waiting for cycles of a fe
 ROUTER_WRITE_S_MIN: Final = 0.1
 """Least time between two writes of the router's progress, unless there is much of it: nothing waits for it. What was
 forwarded since is forwarded again after a crash, and found out by the leaves."""
-
-GC_THRESHOLDS: Final = (20_000, 5, 5)
-"""Python's own (700, 10, 10) would look through the records of a cycle dozens of times while it is decided. Rarer than
-this, what Faust's iterators leave in reference cycles, a fetched batch each, adds up: with (100_000, 20, 50) one worker
-took 1,218 MiB after a million messages, with these 361."""
 
 
 class WorkerApp(EngineApp):
@@ -192,9 +187,7 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
 
 def run_worker(settings: Settings, worker: str) -> None:
     """Run one worker until it is told to stop (SIGTERM, SIGINT); ends the process."""
-    # Whatever is loaded now stays; a cycle makes tens of thousands of objects, none of them in reference cycles.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    set_up_memory()
     # A series more for each counter, with the time of its first increment.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has not typed it
     loop = uvloop.new_event_loop()

@@ -24,6 +24,11 @@ def hot(*, is_native, settings=None, rules=RULES):
     return hot_path(msgspec.structs.replace(settings or Settings(), native=native), rules)
 
 
+def row_encoder(*, is_native):
+    """What encodes staged rows in place of asyncpg, or None."""
+    return native(Settings(native="on")).RowArray if is_native else None
+
+
 def fetched(records, *, is_native):
     """The same records, as a worker with or without the compiled hot path has them."""
     if not is_native:

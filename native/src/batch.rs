@@ -16,6 +16,9 @@ use crate::wire::{self, Header, HEADER_BYTES};
 /// Level of compression: Kafka's and aiokafka's default.
 const ZSTD_LEVEL: i32 = 3;
 
+/// The headers of a record that has none: their number.
+const NO_HEADERS: [u8; 1] = [0];
+
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
 }
@@ -153,6 +156,18 @@ impl Run {
         let mut run = Self { batches: Vec::new(), count: 0, batch_bytes_max };
         if let Some(contents) = contents {
             run.extend(contents)?;
+        }
+        Ok(run)
+    }
+
+    /// A run of records of one time, without headers.
+    #[staticmethod]
+    fn of_pairs(batch_bytes_max: usize, time: i64, pairs: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut run = Self { batches: Vec::new(), count: 0, batch_bytes_max };
+        for pair in pairs.try_iter()? {
+            let pair = pair?;
+            let (key, value): (Option<&[u8]>, Option<&[u8]>) = pair.extract()?;
+            run.push(time, key, value, &NO_HEADERS);
         }
         Ok(run)
     }

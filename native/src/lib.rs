@@ -19,6 +19,7 @@ mod names;
 mod reader;
 mod records;
 mod route;
+mod rows;
 mod rules;
 mod sink;
 mod slots;
@@ -43,4 +44,6 @@ mod tidemark_native {
     use crate::records::{Fetched, Record, RecordBatch};
     #[pymodule_export]
     use crate::route::Router;
+    #[pymodule_export]
+    use crate::rows::RowArray;
 }

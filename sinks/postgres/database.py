@@ -13,6 +13,7 @@ import asyncpg
 
 from contracts.errors import SettingError
 from sinks.postgres.outcomes import ERRORS, Call, classify, describe, stopping
+from sinks.postgres.staging import RowEncoder, encode_rows_by
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +110,16 @@ class Database:
         statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
         lock_timeout_ms: int = LOCK_TIMEOUT_MS,
         idle_in_transaction_ms: int = IDLE_IN_TRANSACTION_MS,
+        row_encoder: RowEncoder | None = None,
     ) -> None:
+        """`row_encoder` takes the place of asyncpg's own codecs of staged rows."""
         self.dsn = dsn
         self.schema = checked_schema(schema)
         self.application = application
         self._statement_timeout_ms = statement_timeout_ms
         self._lock_timeout_ms = lock_timeout_ms
         self._idle_in_transaction_ms = idle_in_transaction_ms
+        self._row_encoder = row_encoder
         self._connection: Connection | None = None
 
     @property
@@ -148,6 +152,8 @@ class Database:
             encoder=lambda time_us: (time_us - EPOCH_2000_US,),
             decoder=lambda since_2000: since_2000[0] + EPOCH_2000_US,
         )
+        if self._row_encoder is not None:
+            await encode_rows_by(self._row_encoder, connection, self.schema)
         return connection
 
     async def connected(self) -> Connection:

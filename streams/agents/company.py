@@ -14,7 +14,6 @@ from streams.agents.state_tables import companies_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
-from streams.engine.producer import NO_HEADERS
 from streams.engine.records import foreign
 from tables import companies
 from tables.positions import APPLIED, encode_position
@@ -208,7 +207,7 @@ class CompanyHandler:
         for owned, kept, applied in plan.changes:
             pairs: Pairs = [(companies.company_key(name), state.encode(record)) for name, record in kept.items()]
             pairs.append((APPLIED, encode_position(applied)))
-            runs[topic, owned.partition.partition] = [(plan.decided_ms, key, value, NO_HEADERS) for key, value in pairs]
+            runs[topic, owned.partition.partition] = self._changelogs.run_of(plan.decided_ms, pairs)
             stored.append(pairs)
         ends = await self._changelogs.transact_runs(runs)
         return [

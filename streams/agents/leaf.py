@@ -20,7 +20,7 @@ from streams.agents.state_tables import leaves_table
 from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
-from streams.engine.producer import NO_HEADERS, runs_of
+from streams.engine.producer import runs_of
 from tables import leaves
 from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
@@ -282,10 +282,9 @@ class LeafHandler:
             pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]
             entries = [(key, encode_offset(offset)) for key, offset in decided.seen.items()]
             number = owned.partition.partition
-            runs[settings.leaves_changelog, number] = [
-                (plan.decided_ms, key, value, NO_HEADERS) for key, value in pairs
-            ]
-            runs[settings.seen_changelog, number] = [(plan.decided_ms, b"", pack_entries(entries), NO_HEADERS)]
+            runs[settings.leaves_changelog, number] = self._changelogs.run_of(plan.decided_ms, pairs)
+            seen = [(b"", pack_entries(entries))]
+            runs[settings.seen_changelog, number] = self._changelogs.run_of(plan.decided_ms, seen)
             family = self._seen[owned.partition].family(plan.decided_ms)
             stored.append([(leaves.FAMILY, pairs), (family, [*entries])])
         with self._meter.step("changelog"):

@@ -23,6 +23,7 @@ from streams.engine.producer import BatchProducer, fence
 from streams.engine.restorer import BULK_AT_ONCE
 from streams.engine.standby import Standbys
 from streams.metrics import Metrics
+from streams.native import native
 from streams.topics import require_topics, topic_specs
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from contracts.settings import Settings
     from sinks.postgres.progress import Writer as ChangelogWriter
+    from sinks.postgres.staging import RowEncoder
     from streams.engine.batches import Partition
     from tables.store import PartitionStore
 
@@ -80,15 +82,17 @@ class Context:
         self._taking = self._database("takeover")
         self._taking_turn = asyncio.Lock()
 
-    def _database(self, purpose: str) -> Database:
+    def _database(self, purpose: str, *, row_encoder: RowEncoder | None = None) -> Database:
         application = f"tidemark {self.worker} {purpose}"
-        database = Database(self.settings.dsn, self.settings.schema, application=application)
+        database = Database(self.settings.dsn, self.settings.schema, application=application, row_encoder=row_encoder)
         self._databases.append(database)
         return database
 
     def writer(self, stage: str) -> Writer:
         """A writer of its own for a stage: stages commit side by side."""
-        return Writer(self._database(stage), self.settings.app_version)
+        compiled = native(self.settings)
+        row_encoder = None if compiled is None else compiled.RowArray
+        return Writer(self._database(stage, row_encoder=row_encoder), self.settings.app_version)
 
     def outgoing(self) -> BatchProducer:
         """A producer of its own for what a stage sends to other stages and other workers.

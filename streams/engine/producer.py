@@ -129,6 +129,12 @@ class BatchProducer:
         """Close the connections. What was sent has been acknowledged already."""
         await self._producer.stop()
 
+    def run_of(self, timestamp_ms: int, pairs: Iterable[tuple[bytes, bytes | None]]) -> Sequence[Content]:
+        """A run of keys and values, all of one time and without headers."""
+        if self._native is None:
+            return [(timestamp_ms, key, value, NO_HEADERS) for key, value in pairs]
+        return cast("Sequence[Content]", self._native.Run.of_pairs(BATCH_BYTES_MAX, timestamp_ms, pairs))
+
     async def send(self, records: Iterable[Outgoing]) -> dict[tuple[str, int], int]:
         """Send `records` as `send_runs` does."""
         return await self.send_runs(runs_of(records))

@@ -12,6 +12,7 @@ from sinks.postgres.database import Connection, Database
 from sinks.postgres.migration import migrate
 from sinks.postgres.progress import Progress, read_progress, take
 from sinks.postgres.queries import dump
+from sinks.postgres.staging import RowEncoder
 from sinks.postgres.writer import Writer
 
 APP = "v1"
@@ -38,15 +39,18 @@ def whole(profile_id: str = "user:u1", *, email: str | None = None, views: int =
 class Sink:
     """A schema of its own, and what a test does with it."""
 
-    def __init__(self, dsn: str, connection: Connection) -> None:
+    def __init__(self, dsn: str, connection: Connection, row_encoder: RowEncoder | None) -> None:
         self.dsn = dsn
+        self._row_encoder = row_encoder
         self.connection = connection
         """For looking; the writer has another."""
         self.databases: list[Database] = []
         self.writer = self.new_writer()
 
     def new_writer(self, dsn: str | None = None, **limits: int) -> Writer:
-        database = Database(dsn or self.dsn, SCHEMA, application="tidemark-test", **limits)
+        database = Database(
+            dsn or self.dsn, SCHEMA, application="tidemark-test", row_encoder=self._row_encoder, **limits
+        )
         self.databases.append(database)
         return Writer(database, APP)
 
@@ -69,10 +73,10 @@ class Sink:
 
 
 @contextlib.asynccontextmanager
-async def open_sink(dsn: str) -> AsyncIterator[Sink]:
+async def open_sink(dsn: str, row_encoder: RowEncoder | None = None) -> AsyncIterator[Sink]:
     await migrate(dsn, SCHEMA)
     looking = Database(dsn, SCHEMA)
-    sink = Sink(dsn, await looking.open())
+    sink = Sink(dsn, await looking.open(), row_encoder)
     try:
         yield sink
     finally:

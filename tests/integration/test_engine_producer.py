@@ -67,6 +67,16 @@ async def test_sending_side_by_side_keeps_each_run_whole(topics):
         assert read[end[topic, 0] - 60 : end[topic, 0]] == run
 
 
+async def test_a_run_of_pairs_has_one_time_and_no_headers(topics):
+    topic = await topics.create("sent")
+    pairs = [(b"a", b"1"), (b"b", None), (b"", b"")]
+    async with producing(topics, "w") as producer:
+        assert await producer.transact_runs({(topic, 0): producer.run_of(TIME_MS, pairs)}) == {(topic, 0): 3}
+    read = await topics.read(topic)
+    assert [(each.key, each.value) for each in read] == pairs
+    assert {(each.timestamp, tuple(each.headers)) for each in read} == {(TIME_MS, ())}
+
+
 async def test_what_a_record_carries(topics):
     topic = await topics.create("sent")
     sent = [

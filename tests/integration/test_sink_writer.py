@@ -33,11 +33,13 @@ from tests.integration.sink_environment import (
     view,
     whole,
 )
+from tests.twins import TWINS, row_encoder
 
 
-@pytest.fixture
-async def sink(postgres_dsn):
-    async with open_sink(postgres_dsn) as opened:
+@pytest.fixture(params=TWINS)
+async def sink(postgres_dsn, request):
+    """Every test here runs with rows encoded by the compiled hot path and by asyncpg."""
+    async with open_sink(postgres_dsn, row_encoder(is_native=request.param)) as opened:
         await opened.take()
         yield opened
 

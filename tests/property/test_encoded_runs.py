@@ -70,6 +70,16 @@ def test_compressed_batches_hold_the_same(contents, bytes_max):
     assert read == contents
 
 
+@given(st.lists(st.tuples(BYTES, BYTES)), BATCH_BYTES)
+def test_a_run_of_pairs_is_that_of_their_contents(pairs, bytes_max):
+    contents = [(TIME_MS, key, value, []) for key, value in pairs]
+    run = COMPILED.Run.of_pairs(bytes_max, TIME_MS, iter(pairs))
+    assert list(run) == contents
+    expected = COMPILED.Run(bytes_max, contents).batches(False, True)
+    for ours, theirs in zip(run.batches(False, True), expected, strict=True):
+        assert built(ours, 7) == built(theirs, 7)
+
+
 @given(CONTENTS, BATCH_BYTES, st.slices(12))
 def test_a_run_is_a_sequence_of_contents(contents, bytes_max, part):
     run = COMPILED.Run(bytes_max, contents)

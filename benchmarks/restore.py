@@ -11,7 +11,6 @@ what it holds, and small records are what changes. Each leaf has seen `--message
 
 import argparse
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -33,12 +32,13 @@ from contracts import records as state
 from contracts.settings import Settings
 from operations.services import open_services
 from streams.agents.state_tables import leaves_table
-from streams.app import GC_THRESHOLDS
 from streams.engine.cluster import Cluster
 from streams.engine.context import now_ms, partition_of
 from streams.engine.producer import BatchProducer, Outgoing
 from streams.engine.records import hand_on_decoded_records
 from streams.engine.restorer import restore
+from streams.memory import set_up_memory
+from streams.native import native
 from streams.topics import create_topics, topic_specs
 from tables import leaves
 from tables.positions import APPLIED, decode_position, encode_position
@@ -247,9 +247,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write the results to")
     told = parser.parse_args()
     # As a worker does.
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    hand_on_decoded_records()
+    set_up_memory()
+    hand_on_decoded_records(native(Settings()))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("streams.engine.restorer").setLevel(logging.INFO)
     console = Console()

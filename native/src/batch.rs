@@ -13,8 +13,9 @@ use pyo3::types::{PyBytes, PyList, PySlice, PyString, PyTuple};
 use crate::records::header_list;
 use crate::wire::{self, Header, HEADER_BYTES};
 
-/// Level of compression: Kafka's and aiokafka's default.
-const ZSTD_LEVEL: i32 = 3;
+/// Level of compression: 1 takes half of the time of Kafka's and aiokafka's default, 3, and what stages send each other
+/// is read once.
+const ZSTD_LEVEL: i32 = 1;
 
 /// The headers of a record that has none: their number.
 const NO_HEADERS: [u8; 1] = [0];

@@ -27,10 +27,8 @@ async def committed(running: Pipeline) -> list[Record]:
         for tp in tps:
             consumer.seek(tp, 0)
         while any([await consumer.position(tp) < limits[tp].end for tp in tps]):
-            for batch in (await consumer.getmany(timeout_ms=200)).values():
-                records += [
-                    Record(each.topic, each.partition, each.offset, each.timestamp, each.value) for each in batch
-                ]
+            for (topic, partition), batch in (await consumer.getmany(timeout_ms=200)).items():
+                records += [Record(topic, partition, each.offset, each.timestamp, each.value) for each in batch]
     finally:
         await consumer.stop()
     return records

@@ -111,8 +111,9 @@ def test_a_producer_sends_what_is_encoded_here(transactional_id):
         assert {batch.is_transactional for batch in decoded} == {transactional_id is not None}
 
 
-def test_compression_is_as_good_as_aiokafkas():
+def test_compression_is_nearly_as_good_as_aiokafkas():
     contents = [(TIME_MS, b"user:%d" % n, line, []) for n, line in enumerate(generate(7, 2000, profile="load"))]
     ours = sum(len(batch._build()) for batch in COMPILED.Run(BATCH_BYTES_MAX, contents).batches(True, False))
     theirs = sum(len(batch._build()) for batch in aiokafka_batches(contents, BATCH_BYTES_MAX, zstd=True))
-    assert ours <= theirs * 1.01
+    # At level 1 in the place of 3.
+    assert ours <= theirs * 1.05

@@ -164,7 +164,7 @@ impl Run {
     /// A run of records of one time, without headers.
     #[staticmethod]
     fn of_pairs(batch_bytes_max: usize, time: i64, pairs: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut run = Self { batches: Vec::new(), count: 0, batch_bytes_max };
+        let mut run = Self::new(batch_bytes_max, None)?;
         for pair in pairs.try_iter()? {
             let pair = pair?;
             let (key, value): (Option<&[u8]>, Option<&[u8]>) = pair.extract()?;

@@ -116,4 +116,4 @@ def test_compression_is_nearly_as_good_as_aiokafkas():
     ours = sum(len(batch._build()) for batch in COMPILED.Run(BATCH_BYTES_MAX, contents).batches(True, False))
     theirs = sum(len(batch._build()) for batch in aiokafka_batches(contents, BATCH_BYTES_MAX, zstd=True))
     # At level 1 in the place of 3.
-    assert ours <= theirs * 1.05
+    assert ours <= theirs * 1.02

@@ -1,8 +1,9 @@
-"""The RocksDB database of one partition: column families, one write batch a cycle, changelog positions inside."""
+"""The RocksDB database of one partition: column families, changelog positions inside, and what is held before it."""
 
 from __future__ import annotations
 
 import struct
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -36,8 +37,19 @@ BULK_BUFFER_BYTES: Final = 16 * 1024 * 1024
 BULK_BUFFERS_MAX: Final = 4
 """Such memtables of one family at most; writing waits for one of them to be flushed then."""
 
+HELD_BYTES_MAX: Final = 2 * 1024 * 1024
+"""What a store holds back before it is written to RocksDB; as much again, written already, is held to be read."""
+
+PAIR_BYTES: Final = 170
+"""What a pair takes beside the bytes of its key and value: two objects and places in two dictionaries."""
+
+MEMTABLE_BLOOM_RATIO: Final = 0.1
+"""Part of a memtable for a Bloom filter: most messages were never seen, and a look into a skip list tells it slowly."""
+
 _SIZES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 """RocksDB's properties of a column family's size, in bytes; reading them takes microseconds."""
+
+_ABSENT: Final = object()
 
 _OFFSET: Final = struct.Struct(">q")
 
@@ -45,9 +57,12 @@ _OFFSET: Final = struct.Struct(">q")
 class PartitionStore:
     """Key-value state of one partition on local disk, with the changelog position it stands for.
 
-    Everything that a cycle changes, and the position that its changelog transaction reached, is one write batch:
-    after a crash the store is exactly the fold of its changelog before that position. The store is a cache of the
-    changelog: it may be deleted at any time while no worker has it open, and is then restored from Kafka.
+    Everything that a cycle changes, and the position that its changelog transaction reached, is one step: after a
+    crash the store is exactly the fold of its changelog before that position. The store is a cache of the changelog: it
+    may be deleted at any time while no worker has it open, and is then restored from Kafka. So nothing has to be on
+    disk at once: steps are held in memory, where what is written often is found and overwritten, and go to RocksDB some
+    thousand pairs at a time, as one batch and without a write-ahead log. Column families are flushed together. A crash
+    loses some of the last steps, whole ones, which are restored from the changelog.
     """
 
     def __init__(self, path: Path, families: Sequence[str]) -> None:
@@ -67,20 +82,16 @@ class PartitionStore:
             options=self._options(),
             column_families={name: self._options() for name in sorted(names)},
         )
-        if self._is_bulk:
-            options = WriteOptions()
-            options.disable_wal = True  # type: ignore[method-assign, assignment]  # a property, stubbed as a method
-            self._db.set_write_options(options)
-        self._families = {name: self._db.get_column_family(name) for name in names}
-        self._handles = {name: self._db.get_column_family_handle(name) for name in names}
+        options = WriteOptions()
+        options.disable_wal = True  # type: ignore[method-assign, assignment]  # a property, stubbed as a method
+        self._db.set_write_options(options)
+        self._families = {name: _Family(self._db, name) for name in names}
+        self._positions: dict[bytes, bytes] = {}
+        """Those not yet written."""
+        self._held_bytes = 0
 
     def reopen(self, *, bulk: bool) -> None:
-        """Open anew, for writing in bulk or for use.
-
-        In bulk, writes cost a quarter, and reads what a look through everything costs. There is no write-ahead log:
-        column families are flushed together, so that a crash leaves the store as it was after one of the latest
-        batches, positions included.
-        """
+        """Open anew, for writing in bulk or for use: in bulk, reads cost what a look through everything costs."""
         families = self.families
         self.close()
         self._is_bulk = bulk
@@ -94,7 +105,10 @@ class PartitionStore:
             # Unsorted until it is flushed, which background threads do.
             options.set_memtable_factory(MemtableFactory.vector())
             options.set_allow_concurrent_memtable_write(False)
-            options.set_atomic_flush(True)
+        else:
+            options.set_memtable_whole_key_filtering(True)
+            options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO)
+        options.set_atomic_flush(True)
         options.set_write_buffer_size(BULK_BUFFER_BYTES if self._is_bulk else WRITE_BUFFER_BYTES)
         options.set_max_write_buffer_number(BULK_BUFFERS_MAX if self._is_bulk else 2)
         options.set_max_open_files(256)
@@ -114,23 +128,23 @@ class PartitionStore:
 
     def position(self, changelog: str) -> int | None:
         """Next offset of `changelog` that this store has not seen; None for a store that never saw any."""
-        raw = cast("bytes | None", self._db.get(changelog.encode()))
+        key = changelog.encode()
+        raw = self._positions.get(key) or cast("bytes | None", self._db.get(key))
         return None if raw is None else cast("int", _OFFSET.unpack(raw)[0])
 
     def size_bytes(self) -> int:
         """What the store takes on disk and in write buffers, as RocksDB estimates it."""
-        families: list[Rdict] = [self._db, *self._families.values()]
-        return sum(family.property_int_value(name) or 0 for family in families for name in _SIZES)
+        databases = [self._db, *(family.database for family in self._families.values())]
+        return sum(database.property_int_value(name) or 0 for database in databases for name in _SIZES)
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`, None where absent."""
-        if not keys:
-            return []
-        return cast("list[bytes | None]", self._families[family].get(list(keys)))
+        return self._families[family].get_many(keys)
 
     def keys(self, family: str, start: bytes, end: bytes) -> Iterator[bytes]:
         """Keys from `start` on and before `end`, in order, as of now."""
-        for each in self._families[family].keys(from_key=start):
+        self._write()
+        for each in self._families[family].database.keys(from_key=start):
             key = cast("bytes", each)
             if key >= end:
                 return
@@ -138,12 +152,12 @@ class PartitionStore:
 
     def add_family(self, name: str) -> None:
         """Create a column family."""
-        self._families[name] = self._db.create_column_family(name, self._options())
-        self._handles[name] = self._db.get_column_family_handle(name)
+        self._db.create_column_family(name, self._options())
+        self._families[name] = _Family(self._db, name)
 
     def drop_family(self, name: str) -> None:
         """Drop a column family with all that it holds; its space is given back at once."""
-        del self._families[name], self._handles[name]
+        del self._families[name]
         self._db.drop_column_family(name)
 
     def apply(
@@ -151,21 +165,62 @@ class PartitionStore:
         writes: Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]],
         positions: Mapping[str, int],
     ) -> None:
-        """Write `(family, pairs)` and the changelog positions in one atomic batch; a value of None deletes."""
+        """Take `(family, pairs)` and the changelog positions in one step; a value of None deletes."""
+        step = [(self._families[family], dict(pairs)) for family, pairs in writes]
+        for family, pairs in step:
+            self._held_bytes += family.put(pairs)
+        self._positions.update((changelog.encode(), _OFFSET.pack(offset)) for changelog, offset in positions.items())
+        if self._held_bytes > HELD_BYTES_MAX:
+            self._write()
+
+    def _write(self) -> None:
+        """Give RocksDB what is held back, in one atomic batch."""
         batch = WriteBatch(raw_mode=True)
-        for family, pairs in writes:
-            handle = self._handles[family]
-            for key, value in pairs:
-                if value is None:
-                    batch.delete(key, handle)
-                else:
-                    batch.put(key, value, handle)
-        for changelog, offset in positions.items():
-            batch.put(changelog.encode(), _OFFSET.pack(offset))
+        for family in self._families.values():
+            family.write(batch)
+        for changelog, offset in self._positions.items():
+            batch.put(changelog, offset)
         self._db.write(batch)
+        self._positions = {}
+        self._held_bytes = 0
 
     def close(self) -> None:
-        """Flush and close; the directory may then be opened by another process."""
+        """Write, flush and close; the directory may then be opened by another process."""
+        self._write()
         self._families.clear()
-        self._handles.clear()
         self._db.close()
+
+
+class _Family:
+    """A column family, and what is held of it in memory."""
+
+    def __init__(self, database: Rdict, name: str) -> None:
+        self.database = database.get_column_family(name)
+        self._handle = database.get_column_family_handle(name)
+        self._unwritten: dict[bytes, bytes | None] = {}
+        self._held: dict[bytes, bytes | None] = {}
+        """What is not written, and what was written last."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = list(map(self._held.get, keys, repeat(_ABSENT)))
+        places = [place for place, value in enumerate(found) if value is _ABSENT]
+        if places:
+            values = cast("list[bytes | None]", self.database.get([keys[place] for place in places]))
+            for place, value in zip(places, values, strict=True):
+                found[place] = value
+        return cast("list[bytes | None]", found)
+
+    def put(self, pairs: dict[bytes, bytes | None]) -> int:
+        """Hold these; returns about how many bytes they take."""
+        self._unwritten.update(pairs)
+        self._held.update(pairs)
+        return PAIR_BYTES * len(pairs) + sum(map(len, pairs)) + sum(map(len, filter(None, pairs.values())))
+
+    def write(self, batch: WriteBatch) -> None:
+        put, handle = batch.put, self._handle
+        for key, value in self._unwritten.items():
+            if value is None:
+                batch.delete(key, handle)
+            else:
+                put(key, value, handle)
+        self._held, self._unwritten = self._unwritten, {}

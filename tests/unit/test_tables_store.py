@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from random import Random
 
 import pytest
 
@@ -126,12 +127,13 @@ def test_written_in_bulk_it_holds_what_was_there_before_and_all_that_came(store)
     assert store.get_many(FAMILY, [b"a"]) == [b"2"]
 
 
-KILLED_IN_BULK = """
+KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tables.store import PartitionStore
 store = PartitionStore(Path(sys.argv[1]), ["leaves", "seen-1"])
-store.reopen(bulk=True)
+if sys.argv[3] == "in bulk":
+    store.reopen(bulk=True)
 for n in range(int(sys.argv[2])):
     # Families of very different sizes, the positions' the smallest.
     store.apply([("leaves", [(b"%d" % n, b"x" * 50_000)]), ("seen-1", [(b"%d" % n, b"")])], {"changelog": n + 1})
@@ -139,15 +141,37 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("batches", [10, 1000, 3000])
-def test_killed_in_bulk_it_is_as_it_was_after_one_of_the_batches(tmp_path, batches):
-    killed = subprocess.run([sys.executable, "-c", KILLED_IN_BULK, tmp_path / "store", str(batches)], check=False)
+@pytest.mark.parametrize("how", ["in bulk", "in use"])
+@pytest.mark.parametrize("steps", [10, 1000, 3000])
+def test_killed_it_is_as_it_was_after_one_of_the_steps(tmp_path, steps, how):
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "store", str(steps), how], check=False)
     assert killed.returncode == -signal.SIGKILL
     again = PartitionStore(tmp_path / "store", [FAMILY, "seen-1"])
     reached = again.position("changelog") or 0
-    keys = [b"%d" % n for n in range(batches)]
+    keys = [b"%d" % n for n in range(steps)]
     for family in (FAMILY, "seen-1"):
-        assert [value is not None for value in again.get_many(family, keys)] == [n < reached for n in range(batches)]
+        assert [value is not None for value in again.get_many(family, keys)] == [n < reached for n in range(steps)]
     # Memtables were flushed on the way, where there was more than they hold.
-    assert (reached > 0) == (batches > 10)
+    assert (reached > 0) == (steps > 10)
     again.close()
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_what_is_written_by_and_by_overwrites_deletes_and_is_found_as_if_it_were_written_at_once(store, bulk):
+    truth, random = {}, Random(7)
+    store.reopen(bulk=bulk)
+    for step in range(400):
+        pairs = [
+            (b"%d" % random.randrange(3_000), random.choice([None, b"%d " % step * random.randrange(1, 100)]))
+            for _ in range(100)
+        ]
+        store.apply([(FAMILY, pairs)], {CHANGELOG: step})
+        truth.update(pairs)
+        if step % 100 == 99:
+            kept = sorted(key for key, value in truth.items() if value is not None)
+            assert list(store.keys(FAMILY, b"", b"~")) == kept
+        asked = [b"%d" % random.randrange(3_500) for _ in range(100)]
+        assert store.get_many(FAMILY, asked) == [truth.get(key) for key in asked]
+        assert store.position(CHANGELOG) == step
+    store.reopen(bulk=False)
+    assert store.get_many(FAMILY, list(truth)) == list(truth.values())

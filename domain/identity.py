@@ -197,7 +197,7 @@ class Places(Generic[Place]):
                 place = anonymous.get(head.anonymous_id) if user is None else users.get(user)
                 if place is None:
                     place = self._learn(head)
-                if len(value) > bytes_max:  # type: ignore[arg-type]
+                if len(value) > bytes_max or has_nul_escape(value):  # type: ignore[arg-type]
                     place = None
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
                 place = None

@@ -75,6 +75,7 @@ def with_ids(draw):
     return raw({"type": kind, "event": filling, **{name: draw(IDS) for name in names}})
 
 
+@example([b'{"type":"page","\xffname":1,"anonymousId":"a1","properties":{"z\\u0000":null}}'])
 @given(st.lists(st.one_of(st.none(), with_ids(), damaged(), st.binary(max_size=50), JSON.map(raw)), max_size=8))
 def test_the_router_finds_the_place_of_the_leaf_that_it_would_route_to(values):
     places = Places(RULES, lambda leaf: (leaf,))

@@ -2,10 +2,12 @@
 //!
 //! What nobody here has sent is Python's to refuse.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-use crate::records;
+use crate::records::{Decoded, Records};
 
 pub const ORIGIN_HEADER: &str = "tidemark-origin";
 pub const KIND_HEADER: &str = "tidemark-kind";
@@ -24,7 +26,7 @@ pub struct Record {
 /// Where key and value of a record are.
 pub enum Bytes {
     /// In the buffer of its batch, where it was decoded here.
-    Fetched(Py<records::Record>),
+    Fetched(Arc<Decoded>, usize),
     Python {
         key: Option<Py<PyBytes>>,
         value: Option<Py<PyBytes>>,
@@ -41,17 +43,24 @@ pub enum Headers {
 
 /// `contracts.origins.Origin`.
 pub struct Origin {
-    pub topic: String,
+    pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
     pub timestamp_ms: i64,
 }
 
+/// The name of the topic that was met last: nearly always that of the next origin as well.
+pub type LastTopic = Option<Arc<str>>;
+
 impl Origin {
-    pub fn unpack(data: &[u8]) -> Option<Self> {
+    pub fn unpack(data: &[u8], last: &mut LastTopic) -> Option<Self> {
         let topic = data.get(20..).filter(|topic| !topic.is_empty())?;
+        let topic = match last {
+            Some(last) if last.as_bytes() == topic => last.clone(),
+            _ => last.insert(std::str::from_utf8(topic).ok()?.into()).clone(),
+        };
         Some(Self {
-            topic: std::str::from_utf8(topic).ok()?.to_owned(),
+            topic,
             partition: i32::from_be_bytes(data[0..4].try_into().ok()?),
             offset: i64::from_be_bytes(data[4..12].try_into().ok()?),
             timestamp_ms: i64::from_be_bytes(data[12..20].try_into().ok()?),
@@ -64,17 +73,27 @@ impl Origin {
 }
 
 impl Record {
-    pub fn of(record: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = record.py();
-        if let Ok(fetched) = record.cast::<records::Record>() {
-            let record = fetched.get();
-            return Ok(Self {
-                offset: record.offset(),
-                timestamp_ms: record.time(),
-                bytes: Bytes::Fetched(fetched.clone().unbind()),
-                headers: Headers::of_fetched(record),
-            });
+    /// All records of a cycle: `Records`, or records of any kind.
+    pub fn all(records: &Bound<'_, PyAny>) -> PyResult<Vec<Self>> {
+        let mut last = LastTopic::None;
+        if let Ok(fetched) = records.cast::<Records>() {
+            let of = |(batch, place): (&Arc<Decoded>, usize)| Self::of_fetched(batch, place, &mut last);
+            return Ok(fetched.get().iter().map(of).collect());
         }
+        records.try_iter()?.map(|record| Self::of(&record?, &mut last)).collect()
+    }
+
+    fn of_fetched(batch: &Arc<Decoded>, place: usize, last: &mut LastTopic) -> Self {
+        Self {
+            offset: batch.offset(place),
+            timestamp_ms: batch.time(place),
+            headers: Headers::of_fetched(batch.headers(place), last),
+            bytes: Bytes::Fetched(batch.clone(), place),
+        }
+    }
+
+    fn of(record: &Bound<'_, PyAny>, last: &mut LastTopic) -> PyResult<Self> {
+        let py = record.py();
         let bytes = |name: &Bound<'_, PyString>| -> PyResult<Option<Py<PyBytes>>> {
             let found = record.getattr(name)?;
             Ok(found.cast_into::<PyBytes>().ok().map(Bound::unbind))
@@ -84,27 +103,27 @@ impl Record {
             offset: record.getattr(pyo3::intern!(py, "offset"))?.extract()?,
             timestamp_ms: record.getattr(pyo3::intern!(py, "timestamp"))?.extract()?,
             bytes: Bytes::Python { key: bytes(pyo3::intern!(py, "key"))?, value: bytes(pyo3::intern!(py, "value"))? },
-            headers: Headers::of(&headers)?,
+            headers: Headers::of(&headers, last)?,
         })
     }
 
     pub fn key(&self, py: Python<'_>) -> Option<&[u8]> {
         match &self.bytes {
-            Bytes::Fetched(record) => record.get().key(),
+            Bytes::Fetched(batch, place) => batch.key(*place),
             Bytes::Python { key, .. } => key.as_ref().map(|key| key.as_bytes(py)),
         }
     }
 
     pub fn value(&self, py: Python<'_>) -> Option<&[u8]> {
         match &self.bytes {
-            Bytes::Fetched(record) => record.get().value(),
+            Bytes::Fetched(batch, place) => batch.value(*place),
             Bytes::Python { value, .. } => value.as_ref().map(|value| value.as_bytes(py)),
         }
     }
 }
 
 impl Headers {
-    pub fn of(headers: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn of(headers: &Bound<'_, PyAny>, last: &mut LastTopic) -> PyResult<Self> {
         if headers.len()? == 0 {
             return Ok(Self::Other);
         }
@@ -118,21 +137,20 @@ impl Headers {
                 is_redriven = !header.get_item(1)?.is_none();
             }
         }
-        Ok(Self::of_first(name.extract()?, value.map(|value| value.as_bytes()), is_redriven))
+        Ok(Self::of_first(name.extract()?, value.map(|value| value.as_bytes()), is_redriven, last))
     }
 
-    pub fn of_fetched(record: &records::Record) -> Self {
-        let mut headers = record.headers();
+    fn of_fetched<'a>(mut headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>, last: &mut LastTopic) -> Self {
         let Some((name, value)) = headers.next() else { return Self::Other };
         let redrive = headers.filter(|(name, _)| *name == REDRIVE_HEADER).last();
-        Self::of_first(name, value, redrive.is_some_and(|(_, value)| value.is_some()))
+        Self::of_first(name, value, redrive.is_some_and(|(_, value)| value.is_some()), last)
     }
 
     /// What the first header says, and that a later one says that the message is redriven.
-    pub fn of_first(name: &str, value: Option<&[u8]>, is_redriven: bool) -> Self {
+    fn of_first(name: &str, value: Option<&[u8]>, is_redriven: bool, last: &mut LastTopic) -> Self {
         let Some(value) = value else { return Self::Other };
         match name {
-            ORIGIN_HEADER if !is_redriven => Origin::unpack(value).map_or(Self::Other, Self::Message),
+            ORIGIN_HEADER if !is_redriven => Origin::unpack(value, last).map_or(Self::Other, Self::Message),
             KIND_HEADER if value == CLAIM => Self::Claim,
             KIND_HEADER if value == CONTRIBUTION => Self::Contribution,
             _ => Self::Other,

@@ -90,8 +90,7 @@ impl Leaves {
         committed: i64,
         highs: &Bound<'_, PyAny>,
     ) -> PyResult<Cycle> {
-        let records = records.try_iter()?.map(|record| Record::of(&record?)).collect::<PyResult<Vec<_>>>()?;
-        Cycle::begin(py, this, records, applied, committed, highs)
+        Cycle::begin(py, this, Record::all(records)?, applied, committed, highs)
     }
 }
 

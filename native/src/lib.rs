@@ -41,7 +41,7 @@ mod tidemark_native {
     #[pymodule_export]
     use crate::reader::Reader;
     #[pymodule_export]
-    use crate::records::{Fetched, Record, RecordBatch};
+    use crate::records::{Fetched, Record, RecordBatch, Records};
     #[pymodule_export]
     use crate::route::Router;
     #[pymodule_export]

@@ -1,19 +1,19 @@
 //! Record batches that were fetched, and their records: `streams.engine.records.Record`, each a few places in a buffer
-//! that all records of its batch share.
+//! that all records of its batch share. Python has them as sequences, and an object only of a record that it looks at.
 //!
 //! `Fetched` stands where aiokafka has its `MemoryRecords`, `RecordBatch` where it has its `DefaultRecordBatch`
 //! (`aiokafka/record/_protocols.py`).
 
 use std::cell::RefCell;
 use std::io::Read;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::{PyIndexError, PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyType};
+use pyo3::types::{PyBytes, PyList, PySlice, PyType};
 
 use crate::wire::{self, Header, Parsed, BEFORE_LENGTH_BYTES, HEADER_BYTES, MAGIC_AT};
 
@@ -53,53 +53,63 @@ impl Deref for Buffer {
     }
 }
 
-/// One record. Its buffer lives as long as any record of its batch.
-#[pyclass(frozen, module = "tidemark_native")]
-pub struct Record {
-    buffer: Arc<Buffer>,
-    parsed: Parsed,
+/// The records of one batch, whose places are in a buffer that they share.
+pub struct Decoded {
+    buffer: Buffer,
+    parsed: Vec<Parsed>,
     has_log_append_time: bool,
 }
 
-impl Record {
-    pub fn offset(&self) -> i64 {
-        self.parsed.offset
+impl Decoded {
+    pub fn offset(&self, place: usize) -> i64 {
+        self.parsed[place].offset
     }
 
     /// Kafka's time, in milliseconds since 1970-01-01 UTC.
-    pub fn time(&self) -> i64 {
-        self.parsed.time
+    pub fn time(&self, place: usize) -> i64 {
+        self.parsed[place].time
     }
 
-    pub fn key(&self) -> Option<&[u8]> {
-        self.parsed.key.of(&self.buffer)
+    pub fn key(&self, place: usize) -> Option<&[u8]> {
+        self.parsed[place].key.of(&self.buffer)
     }
 
-    pub fn value(&self) -> Option<&[u8]> {
-        self.parsed.value.of(&self.buffer)
+    pub fn value(&self, place: usize) -> Option<&[u8]> {
+        self.parsed[place].value.of(&self.buffer)
     }
 
-    pub fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        wire::headers(self.parsed.headers.of(&self.buffer).unwrap_or_default())
+    pub fn headers(&self, place: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        wire::headers(self.encoded_headers(place))
     }
+
+    fn encoded_headers(&self, place: usize) -> &[u8] {
+        self.parsed[place].headers.of(&self.buffer).unwrap_or_default()
+    }
+}
+
+/// One record. What is decoded of its batch lives as long as any record of it.
+#[pyclass(frozen, module = "tidemark_native")]
+pub struct Record {
+    batch: Arc<Decoded>,
+    place: usize,
 }
 
 #[pymethods]
 impl Record {
-    #[getter(offset)]
-    fn py_offset(&self) -> i64 {
-        self.offset()
+    #[getter]
+    fn offset(&self) -> i64 {
+        self.batch.offset(self.place)
     }
 
     #[getter]
     fn timestamp(&self) -> i64 {
-        self.time()
+        self.batch.time(self.place)
     }
 
     /// 1 where the broker gave the time, 0 where the producer did.
     #[getter]
     fn timestamp_type(&self) -> u8 {
-        u8::from(self.has_log_append_time)
+        u8::from(self.batch.has_log_append_time)
     }
 
     /// None: the format has a checksum a batch.
@@ -108,19 +118,96 @@ impl Record {
         None
     }
 
-    #[getter(key)]
-    fn py_key<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.key().map(|key| PyBytes::new(py, key))
+    #[getter]
+    fn key<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.batch.key(self.place).map(|key| PyBytes::new(py, key))
     }
 
-    #[getter(value)]
-    fn py_value<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.value().map(|value| PyBytes::new(py, value))
+    #[getter]
+    fn value<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.batch.value(self.place).map(|value| PyBytes::new(py, value))
     }
 
-    #[getter(headers)]
-    fn py_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        header_list(py, self.parsed.headers.of(&self.buffer).unwrap_or_default())
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        header_list(py, self.batch.encoded_headers(self.place))
+    }
+}
+
+/// Records in their order, of one batch or of several: a sequence of `Record`, which are made when they are asked for.
+#[pyclass(frozen, sequence, module = "tidemark_native")]
+pub struct Records {
+    /// Each with the places that are meant of it.
+    runs: Vec<(Arc<Decoded>, Range<usize>)>,
+    count: usize,
+}
+
+impl Records {
+    fn of(runs: Vec<(Arc<Decoded>, Range<usize>)>) -> Self {
+        let count = runs.iter().map(|(_, places)| places.len()).sum();
+        Self { runs, count }
+    }
+
+    /// Batch and place of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<Decoded>, usize)> {
+        self.runs.iter().flat_map(|(batch, places)| places.clone().map(move |place| (batch, place)))
+    }
+
+    fn get(&self, mut at: usize) -> Option<Record> {
+        for (batch, places) in &self.runs {
+            if at < places.len() {
+                return Some(Record { batch: batch.clone(), place: places.start + at });
+            }
+            at -= places.len();
+        }
+        None
+    }
+
+    fn part(&self, begin: usize, end: usize) -> Self {
+        let mut runs = Vec::new();
+        let mut passed = 0;
+        for (batch, places) in &self.runs {
+            let within = |at: usize| places.start + at.clamp(passed, passed + places.len()) - passed;
+            let part = within(begin)..within(end);
+            if !part.is_empty() {
+                runs.push((batch.clone(), part));
+            }
+            passed += places.len();
+        }
+        Self::of(runs)
+    }
+}
+
+#[pymethods]
+impl Records {
+    fn __len__(&self) -> usize {
+        self.count
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, at: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(slice) = at.cast::<PySlice>() {
+            let places = slice.indices(self.count as isize)?;
+            if places.step != 1 {
+                return Err(PyValueError::new_err("expected a slice of records that follow each other"));
+            }
+            let (begin, end) = (places.start as usize, places.start as usize + places.slicelength);
+            return Ok(Bound::new(py, self.part(begin, end))?.into_any());
+        }
+        let at: isize = at.extract()?;
+        let place = if at < 0 { at + self.count as isize } else { at };
+        let record = usize::try_from(place).ok().and_then(|place| self.get(place));
+        let record = record.ok_or_else(|| PyIndexError::new_err(format!("no record at {at} of {}", self.count)))?;
+        Ok(Bound::new(py, record)?.into_any())
+    }
+
+    fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let records = self.iter().map(|(batch, place)| Bound::new(py, Record { batch: batch.clone(), place }));
+        Ok(PyList::new(py, records.collect::<PyResult<Vec<_>>>()?)?.try_iter()?.into_any())
+    }
+
+    /// These, and others behind them.
+    fn __add__(&self, others: PyRef<'_, Self>) -> Self {
+        Self::of(self.runs.iter().chain(&others.runs).cloned().collect())
     }
 }
 
@@ -201,15 +288,15 @@ pub struct RecordBatch {
     begin: usize,
     end: usize,
     /// None until they are asked for.
-    records: Option<Py<PyList>>,
+    records: Option<Arc<Decoded>>,
     /// Which of the records is next, for a caller that takes them one by one.
     next: usize,
 }
 
 impl RecordBatch {
-    fn decoded<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+    fn decoded(&mut self, py: Python<'_>) -> PyResult<Arc<Decoded>> {
         if let Some(records) = &self.records {
-            return Ok(records.bind(py).clone());
+            return Ok(records.clone());
         }
         let bytes = self.bytes.bind(py);
         let (buffer, at) = match self.header.attributes & wire::CODEC_MASK {
@@ -230,14 +317,9 @@ impl RecordBatch {
             other => other,
         };
         let parsed = wire::records(&self.header, whole, at).map_err(|what| corrupt(py, what))?;
-        let buffer = Arc::new(buffer);
         let has_log_append_time = self.header.attributes & wire::LOG_APPEND_TIME != 0;
-        let records: Vec<Bound<'py, Record>> = parsed
-            .into_iter()
-            .map(|parsed| Bound::new(py, Record { buffer: buffer.clone(), parsed, has_log_append_time }))
-            .collect::<PyResult<_>>()?;
-        let records = PyList::new(py, records)?;
-        self.records = Some(records.clone().unbind());
+        let records = Arc::new(Decoded { buffer, parsed, has_log_append_time });
+        self.records = Some(records.clone());
         Ok(records)
     }
 }
@@ -274,17 +356,24 @@ impl RecordBatch {
         crc32c::crc32c(covered) == self.header.crc
     }
 
-    fn __iter__<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.decoded(py)?.try_iter()?.into_any())
+    /// All of them.
+    fn records(&mut self, py: Python<'_>) -> PyResult<Records> {
+        let records = self.decoded(py)?;
+        let places = 0..records.parsed.len();
+        Ok(Records::of(vec![(records, places)]))
     }
 
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let records = self.decoded(py)?;
-        if self.next >= records.len() {
+    fn __iter__<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.records(py)?.__iter__(py)
+    }
+
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Record> {
+        let batch = self.decoded(py)?;
+        if self.next >= batch.parsed.len() {
             return Err(PyStopIteration::new_err(()));
         }
         self.next += 1;
-        records.get_item(self.next - 1)
+        Ok(Record { batch, place: self.next - 1 })
     }
 }
 

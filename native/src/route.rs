@@ -4,11 +4,11 @@
 use jiter::{Jiter, Peek};
 use memchr::{memchr, memmem};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::PyBytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::Run;
-use crate::records::Record;
+use crate::records::Records;
 use crate::rules::Rules;
 use crate::wire;
 
@@ -51,42 +51,64 @@ impl Router {
         &mut self,
         topic: &str,
         partition: i32,
-        records: &Bound<'py, PyList>,
+        records: &Bound<'py, PyAny>,
         mut runs: Vec<PyRefMut<'py, Run>>,
         ask: &Bound<'py, PyAny>,
     ) -> PyResult<usize> {
         let mut origin = Origin::new(&self.origin_header, topic, partition);
         let mut asked = 0;
-        for record in records.iter() {
-            let held;
-            let (offset, time, value) = match record.cast::<Record>() {
-                Ok(native) => {
-                    let native = native.get();
-                    (native.offset(), native.time(), native.value())
+        if let Ok(fetched) = records.cast::<Records>() {
+            for (nth, (batch, place)) in fetched.get().iter().enumerate() {
+                let (offset, time, value) = (batch.offset(place), batch.time(place), batch.value(place));
+                let headers = origin.of(offset, time);
+                if !self.push(&mut runs, time, value, headers) {
+                    asked += 1;
+                    place_otherwise(ask, &records.get_item(nth)?, &mut runs, time, value, headers)?;
                 }
-                Err(_) => {
-                    held = record.getattr("value")?.extract::<Option<Bound<'py, PyBytes>>>()?;
-                    let value = held.as_ref().map(|value| value.as_bytes());
-                    (record.getattr("offset")?.extract()?, record.getattr("timestamp")?.extract()?, value)
-                }
-            };
-            let headers = origin.of(offset, time);
-            if value.is_some_and(|value| self.find(value)) {
-                let key = self.leaf.as_bytes();
-                let number = (xxh3_64(key) % self.partitions) as usize;
-                runs[number].push(time, Some(key), value, headers);
-                continue;
             }
-            asked += 1;
-            if let Some((number, key)) = ask.call1((&record,))?.extract::<Option<(usize, Bound<'py, PyBytes>)>>()? {
-                runs[number].push(time, Some(key.as_bytes()), value, headers);
+            return Ok(asked);
+        }
+        for record in records.try_iter()? {
+            let record = record?;
+            let value = record.getattr("value")?.extract::<Option<Bound<'py, PyBytes>>>()?;
+            let value = value.as_ref().map(|value| value.as_bytes());
+            let time = record.getattr("timestamp")?.extract()?;
+            let headers = origin.of(record.getattr("offset")?.extract()?, time);
+            if !self.push(&mut runs, time, value, headers) {
+                asked += 1;
+                place_otherwise(ask, &record, &mut runs, time, value, headers)?;
             }
         }
         Ok(asked)
     }
 }
 
+/// Add a record to the run that Python finds for it, if any.
+fn place_otherwise<'py>(
+    ask: &Bound<'py, PyAny>,
+    record: &Bound<'py, PyAny>,
+    runs: &mut [PyRefMut<'py, Run>],
+    time: i64,
+    value: Option<&[u8]>,
+    headers: &[u8],
+) -> PyResult<()> {
+    if let Some((number, key)) = ask.call1((record,))?.extract::<Option<(usize, Bound<'py, PyBytes>)>>()? {
+        runs[number].push(time, Some(key.as_bytes()), value, headers);
+    }
+    Ok(())
+}
+
 impl Router {
+    /// Add a message to the run of its leaf's partition; false where Python is to be asked.
+    fn push(&mut self, runs: &mut [PyRefMut<'_, Run>], time: i64, value: Option<&[u8]>, headers: &[u8]) -> bool {
+        let is_found = value.is_some_and(|value| self.find(value));
+        if is_found {
+            let key = self.leaf.as_bytes();
+            runs[(xxh3_64(key) % self.partitions) as usize].push(time, Some(key), value, headers);
+        }
+        is_found
+    }
+
     /// Find the leaf of a message, into `self.leaf`; false where Python is to be asked.
     fn find(&mut self, value: &[u8]) -> bool {
         if value.len() > self.rules.max_message_bytes || has_nul_escape(value) {

@@ -7,7 +7,9 @@ decoding does; every message is fetched twice here, from its source and from the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from bisect import bisect_left
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import xxhash
 from aiokafka.consumer import fetcher
@@ -18,6 +20,8 @@ from contracts.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_OFFSET_OF: Final = attrgetter("offset")
 
 
 class Record(Protocol):
@@ -44,6 +48,22 @@ class Record(Protocol):
         """Headers in their order."""
 
 
+def joined(records: Sequence[Record], others: Sequence[Record]) -> Sequence[Record]:
+    """Records, and others behind them."""
+    if not records:
+        return others
+    if type(records) is not type(others):  # batches of old and of newer formats in one fetch
+        return [*records, *others]
+    return cast("Sequence[Record]", cast("Any", records) + others)
+
+
+def records_from(records: Sequence[Record], offset: int) -> Sequence[Record]:
+    """Those at `offset` and behind it."""
+    if not records or records[0].offset >= offset:
+        return records
+    return records[bisect_left(records, offset, key=_OFFSET_OF) :]
+
+
 def foreign(what: str, record: Record, error: Exception | str) -> InternalError:
     """The error for a record of an internal topic that no Tidemark of this version has written; `what` was expected."""
     return InternalError(
@@ -65,28 +85,30 @@ class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafk
 
     def __init__(self, *args: Any) -> None:  # noqa: ANN401  aiokafka's own
         super().__init__(*args)
-        self._decoded: list[Record] = []
+        self._decoded: Sequence[Record] = ()
         """What is left of the batch that was decoded last."""
         self._next_batch_offset: int = self.next_fetch_offset
 
-    def take(self, at_most: int | None) -> tuple[list[Record], bool]:
+    def take(self, at_most: int | None) -> tuple[Sequence[Record], bool]:
         """The next records, and whether there are more. Moves `next_fetch_offset` past what it returns."""
-        taken: list[Record] = []
+        taken: Sequence[Record] = ()
         while at_most is None or len(taken) < at_most:
             if not self._decoded:
                 # Also where a batch holds none: markers, aborted transactions, what compaction left.
                 self.next_fetch_offset = self._next_batch_offset
                 if not self._records.has_next():
+                    # aiokafka's own iterator and this object hold each other, and with them what was fetched.
+                    self._records_iterator.close()
                     return taken, False
                 self._decoded = self._decode_batch(self._records.next_batch())
                 continue
             room = len(self._decoded) if at_most is None else at_most - len(taken)
-            taken += self._decoded[:room]
+            taken = joined(taken, self._decoded[:room])
             self._decoded = self._decoded[room:]
             self.next_fetch_offset = taken[-1].offset + 1 if self._decoded else self._next_batch_offset
         return taken, True
 
-    def _decode_batch(self, batch: Any) -> list[Record]:  # noqa: ANN401  aiokafka is untyped
+    def _decode_batch(self, batch: Any) -> Sequence[Record]:  # noqa: ANN401  aiokafka is untyped
         """Decode a batch as `_unpack_records` does: none of a control batch, nor of an aborted transaction."""
         if self._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {self._tp}")
@@ -96,14 +118,12 @@ class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafk
             if batch.is_control_batch and self._contains_abort_marker(batch):
                 self._aborted_producers.discard(batch.producer_id)
             if batch.is_transactional and batch.producer_id in self._aborted_producers:
-                return []
+                return ()
         if batch.is_control_batch:
-            return []
-        records: list[Record] = list(batch)
-        if records and records[0].offset < self.next_fetch_offset:
-            # A fetch from the middle of a batch brings the whole of it.
-            return [record for record in records if record.offset >= self.next_fetch_offset]
-        return records
+            return ()
+        records: Sequence[Record] = batch.records() if hasattr(batch, "records") else [*batch]
+        # A fetch from the middle of a batch brings the whole of it.
+        return records_from(records, self.next_fetch_offset)
 
 
 class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped
@@ -111,10 +131,10 @@ class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is u
 
     _partition_records: DecodedRecords | None
 
-    def getall(self, max_records: int | None = None) -> list[Record]:
+    def getall(self, max_records: int | None = None) -> Sequence[Record]:
         """Return at most so many records, and move the consumer's position past them."""
         if not self.check_assignment(self._topic_partition) or self._partition_records is None:
-            return []
+            return ()
         records, has_more = self._partition_records.take(max_records)
         self._update_position()
         if not has_more:

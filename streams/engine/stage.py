@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
+from streams.engine.records import joined, records_from
 from streams.engine.watchdog import Activity
 
 if TYPE_CHECKING:
@@ -166,11 +167,9 @@ class Stage(Generic[Plan]):
         position = self._arrived.get(partition)
         if not self._is_open or position is None:
             return None
-        records = batch.records
-        if records[0].offset < position:
-            records = [record for record in records if record.offset >= position]
-            if not records:
-                return None
+        records = records_from(batch.records, position)
+        if not records:
+            return None
         first = records[0].offset
         if first > position:
             sought, instead = self._sought.get(partition, (position, set[int]()))
@@ -328,7 +327,7 @@ class Stage(Generic[Plan]):
         share = max(1, self._cycle_records_max // max(1, len(self._pending)))
         for partition in list(self._pending):
             runs = self._pending[partition]
-            cycle: list[Record] = []
+            cycle: Sequence[Record] = ()
             while runs and len(cycle) < share:
                 begins, records = runs.popleft()
                 self._check_continuity(partition, begins)
@@ -336,7 +335,7 @@ class Stage(Generic[Plan]):
                 if len(records) > room:
                     runs.appendleft(Run(records[room - 1].offset + 1, records[room:]))
                     records = records[:room]
-                cycle.extend(records)
+                cycle = joined(cycle, records)
                 self._taken[partition] = records[-1].offset + 1
             taken[partition] = cycle
             self._pending_records[partition] -= len(cycle)

@@ -25,7 +25,7 @@ from streams.engine.assignor import TopicwiseStickyAssignor
 from streams.engine.batches import Arrived
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mode import ServiceT
 
@@ -211,7 +211,7 @@ def _places(error: OffsetOutOfRangeError) -> str:
     return ", ".join(f"{tp.topic}/{tp.partition} at offset {offset}" for tp, offset in offsets.items())
 
 
-def _batch_message(tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
+def _batch_message(tp: TP, records: Sequence[Any], generation: int) -> ConsumerMessage:
     last = records[-1]
     batch = Arrived(tp.topic, tp.partition, generation, records)
     return ConsumerMessage(

@@ -20,8 +20,16 @@ const ZSTD_LEVEL: i32 = 1;
 /// The headers of a record that has none: their number.
 const NO_HEADERS: [u8; 1] = [0];
 
+/// Buffers that are kept for batches to come: those of a cycle of the router.
+const SPARE_MAX: usize = 16;
+
+/// That of a single large record is not kept.
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
+
 thread_local! {
     static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    /// Grown buffers without content: growing one copies what it holds, again and again.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Records of one batch, behind the room for its header.
@@ -34,8 +42,8 @@ struct Encoding {
 }
 
 impl Encoding {
-    fn new(size_hint: usize) -> Self {
-        let mut buffer = Vec::with_capacity(size_hint);
+    fn new() -> Self {
+        let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         buffer.resize(HEADER_BYTES, 0);
         Self { buffer, count: 0, first_time: 0, max_time: i64::MIN }
     }
@@ -81,6 +89,20 @@ impl Encoding {
     }
 }
 
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        // A thread that ends has no room for it any more.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
 /// Records for one topic-partition, encoded as they come into as many batches as they need. As a sequence it is that of
 /// `streams.engine.producer.Content`, read back from the batches.
 #[pyclass(module = "tidemark_native")]
@@ -104,8 +126,7 @@ impl Run {
                 return;
             }
         }
-        // Behind a first batch there are likely more that are full.
-        let mut next = Encoding::new(if self.batches.is_empty() { 0 } else { self.batch_bytes_max });
+        let mut next = Encoding::new();
         next.push(time, key, value, headers, self.batch_bytes_max);
         self.batches.push(Arc::new(next));
         self.count += 1;

@@ -4,9 +4,10 @@
 //! A leaf with a record of another kind, or with state that is rare (contested, unclaimed), is left to Python with all
 //! of its records: nothing that is decided of one leaf depends on another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
@@ -106,7 +107,7 @@ impl Cycle {
         for record in &self.records {
             let mut is_new = false;
             if let (Headers::Message(origin), true) = (&record.headers, record.offset >= self.committed) {
-                let at = (origin.topic.as_str(), origin.partition);
+                let at = (&*origin.topic, origin.partition);
                 let high = match known.get_mut(&at) {
                     Some(high) => high,
                     None => {

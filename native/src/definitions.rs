@@ -1,7 +1,8 @@
 //! `contracts.definitions`: a snapshot of every definition.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use foldhash::{HashMap, HashMapExt};
 use pyo3::prelude::*;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

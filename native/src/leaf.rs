@@ -129,7 +129,7 @@ impl Leaf {
         json_text: JsonText,
     ) -> Result<(), Deferred> {
         let held = self.fields.get_or_insert_default();
-        let nothing = Defined::new();
+        let nothing = Defined::default();
         for (guess, (name, value)) in traits.fields.into_iter().enumerate() {
             self.fields_changed |= held.fields.take(name, said(value), guess, &nothing, json_text)?;
         }
@@ -223,7 +223,7 @@ impl Leaf {
             Some(own) => (own.fields.clone(), own.attributes.clone()),
             None => (Slots::default(), Slots::default()),
         };
-        let nothing = Defined::new();
+        let nothing = Defined::default();
         for giver in self.givers() {
             let (given_fields, given_attributes) = decode_given(self.given.get(giver).ok_or(Malformed)?)?;
             fields.merge(given_fields, &nothing, json_text)?;

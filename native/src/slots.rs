@@ -1,8 +1,8 @@
 //! `domain.slots` and `domain.fold`: newest wins, field by field, with the two raw values that a field keeps.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use foldhash::HashMap;
 use jiter::JsonValue;
 
 use crate::call::{Deferred, Kept};

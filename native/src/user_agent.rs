@@ -1,8 +1,8 @@
 //! `domain.user_agent`, asked once for each user agent.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use foldhash::HashMap;
 use pyo3::prelude::*;
 
 use crate::call::Deferred;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -137,9 +136,14 @@ class PartitionStore:
         databases = [self._db, *(family.database for family in self._families.values())]
         return sum(database.property_int_value(name) or 0 for database in databases for name in _SIZES)
 
-    def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values in the order of `keys`, None where absent."""
-        return self._families[family].get_many(keys)
+    def get_many(
+        self, family: str, keys: Sequence[bytes], above: Sequence[Mapping[bytes, bytes | None]] = ()
+    ) -> list[bytes | None]:
+        """Values in the order of `keys`, None where absent.
+
+        What stands in one of `above`, in the first that has the key, is taken in the place of what is stored.
+        """
+        return self._families[family].get_many(keys, above)
 
     def keys(self, family: str, start: bytes, end: bytes) -> Iterator[bytes]:
         """Keys from `start` on and before `end`, in order, as of now."""
@@ -201,8 +205,14 @@ class _Family:
         self._held: dict[bytes, bytes | None] = {}
         """What is not written, and what was written last."""
 
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        found = list(map(self._held.get, keys, repeat(_ABSENT)))
+    def get_many(self, keys: Sequence[bytes], above: Sequence[Mapping[bytes, bytes | None]]) -> list[bytes | None]:
+        found: list[object] = [_ABSENT] * len(keys)
+        for held in (*above, self._held):
+            if not held.keys().isdisjoint(keys):
+                get = held.get
+                found = [
+                    get(key, _ABSENT) if value is _ABSENT else value for key, value in zip(keys, found, strict=True)
+                ]
         places = [place for place, value in enumerate(found) if value is _ABSENT]
         if places:
             values = cast("list[bytes | None]", self.database.get([keys[place] for place in places]))

@@ -169,17 +169,9 @@ class LeafHandler:
         unstored = [decided.records for plan in reversed(plans) for of, decided in plan.changes if of is owned]
 
         def read(keys: Collection[bytes]) -> dict[bytes, bytes]:
-            found: dict[bytes, bytes] = {}
-            rest: Collection[bytes] = keys
-            for records in unstored:
-                here = [key for key in rest if key in records]
-                if here:
-                    found.update((key, kept) for key in here if (kept := records[key]) is not None)
-                    rest = [key for key in rest if key not in records]
-            rest = list(rest)
-            stored = owned.store.get_many(leaves.FAMILY, rest)
-            found.update((key, kept) for key, kept in zip(rest, stored, strict=True) if kept is not None)
-            return found
+            asked = [*keys]
+            found = owned.store.get_many(leaves.FAMILY, asked, unstored)
+            return {key: kept for key, kept in zip(asked, found, strict=True) if kept is not None}
 
         return read
 
@@ -187,9 +179,9 @@ class LeafHandler:
         found: dict[bytes, int] = {}
         for plan in self._under_way:
             for of, decided in plan.changes:
-                if of is owned:
+                if of is owned and not decided.seen.keys().isdisjoint(keys):
                     found.update((key, decided.seen[key]) for key in keys if key in decided.seen)
-        rest = [key for key in keys if key not in found]
+        rest = [key for key in keys if key not in found] if found else keys
         found.update(
             (key, offset)
             for key, offset in zip(rest, self._seen[owned.partition].find(rest), strict=True)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::call::{Read, CLAIM_LIMIT};
 use crate::definitions::Definitions;
@@ -22,6 +22,9 @@ use crate::message::{Message, MessageContent};
 use crate::sink::{checked, Sink};
 use crate::slots::{Defined, Said};
 use crate::state::{Contribution, Fields, Malformed, OneClaim};
+
+/// About what the row of a page view takes.
+const ROW_BYTES: usize = 512;
 
 /// One record on its way through a cycle.
 struct Item {
@@ -60,6 +63,8 @@ pub struct Cycle {
     records: Vec<Record>,
     items: Vec<Item>,
     states: Vec<Leaf>,
+    /// Rows of page views and occurrences, encoded as they were read.
+    rows: Arc<Vec<u8>>,
     places: HashMap<Vec<u8>, usize>,
     /// Those that the records were read under.
     definitions: Arc<Definitions>,
@@ -90,6 +95,7 @@ impl Cycle {
             records,
             items: Vec::new(),
             states: Vec::new(),
+            rows: Arc::default(),
             places: HashMap::new(),
             definitions: Arc::default(),
             seen: HashMap::new(),
@@ -150,12 +156,11 @@ impl Cycle {
     }
 
     fn read_one(
-        &self,
+        &mut self,
         py: Python<'_>,
         leaves: &Leaves,
         place: usize,
         definitions: &Definitions,
-        name: &mut Option<Py<PyString>>,
     ) -> PyResult<Found> {
         let (record, Some(leaf)) = (&self.records[place], self.items[place].leaf) else {
             return Ok(Found::Odd);
@@ -172,8 +177,7 @@ impl Cycle {
                 match interpret(value, origin.timestamp_ms, &leaves.rules, definitions, &leaves.agents) {
                     Read::Call(call) if call.leaf != state.name => return Ok(Found::Elsewhere),
                     Read::Call(call) => {
-                        let name = name.get_or_insert_with(|| PyString::new(py, &state.name).unbind());
-                        Message::of(py, leaves, call, name.bind(py), definitions)?.map(What::Message)
+                        Message::of(call, definitions, Arc::make_mut(&mut self.rows))?.map(What::Message)
                     }
                     Read::Undefined(pairs) => return Ok(Found::Undefined(pairs)),
                     Read::Defer => None,
@@ -217,12 +221,12 @@ impl Cycle {
         let snapshot = leaves.definitions(definitions)?;
         self.definitions = snapshot.clone();
         let mut undefined = Vec::new();
-        let mut names = (0..self.states.len()).map(|_| None).collect::<Vec<_>>();
+        self.rows = Arc::new(Vec::with_capacity(ROW_BYTES * self.records.len()));
         for place in 0..self.items.len() {
             let Some(leaf) = self.items[place].leaf.filter(|leaf| !self.states[*leaf].is_left_to_python) else {
                 continue;
             };
-            match self.read_one(py, leaves, place, &snapshot, &mut names[leaf])? {
+            match self.read_one(py, leaves, place, &snapshot)? {
                 Found::Ordinary(what) => self.items[place].what = what,
                 Found::Undefined(pairs) => undefined.extend(pairs),
                 Found::Odd => self.leave_to_python(leaf),
@@ -438,7 +442,15 @@ impl Cycle {
                     sink.see(&message.seen_key, record.offset)?;
                 }
                 let Headers::Message(origin) = &record.headers else { unreachable!("a message") };
-                let is_refused = apply(message, origin, state, &self.definitions.user, is_known, makes_rows, sink)?;
+                let is_refused = apply(
+                    message,
+                    origin,
+                    state,
+                    &self.definitions.user,
+                    is_known,
+                    makes_rows.then_some(&self.rows),
+                    sink,
+                )?;
                 item.is_counted = item.is_new;
                 if item.is_counted {
                     sink.applied += 1;
@@ -490,15 +502,15 @@ fn bytes_of<'a>(found: Option<&'a Bound<'_, PyAny>>) -> Option<&'a [u8]> {
     found?.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
 }
 
-/// Apply a message to its leaf, and make its rows: `LeafCycle._apply`. Returns whether its claim was refused.
+/// Apply a message to its leaf, and make its rows, if `rows` are there: `LeafCycle._apply`. Returns whether its claim was refused.
 fn apply(
     message: &mut Message,
     origin: &Origin,
     state: &mut Leaf,
     definitions: &Defined,
     is_known: bool,
-    makes_rows: bool,
-    sink: &Sink<'_, '_>,
+    rows: Option<&Arc<Vec<u8>>>,
+    sink: &mut Sink<'_, '_>,
 ) -> PyResult<bool> {
     let is_first = state.counters.is_none();
     let has_moved = state.count(message.at, message.is_page, is_known);
@@ -516,11 +528,11 @@ fn apply(
         state.identify(traits, said, definitions, &|value| sink.json_text(value)).map_err(checked)?;
     }
     state.is_moved |= !is_known && !state.is_user;
-    if makes_rows {
+    if let Some(rows) = rows {
         let with_fields = message.needs_fields();
         match &message.content {
-            MessageContent::View(row) => sink.page_views.append(row)?,
-            MessageContent::Occurrence(row) => sink.occurrences.append(row)?,
+            MessageContent::View(row) => sink.page_views.push(rows, row.clone()),
+            MessageContent::Occurrence(row) => sink.occurrences.push(rows, row.clone()),
             MessageContent::Identify => {}
             MessageContent::Group { company_id, .. } => sink.member(company_id, &state.name, joined_at)?,
         }

@@ -45,5 +45,5 @@ mod tidemark_native {
     #[pymodule_export]
     use crate::route::Router;
     #[pymodule_export]
-    use crate::rows::RowArray;
+    use crate::rows::{EncodedRows, RowArray};
 }

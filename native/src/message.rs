@@ -1,14 +1,14 @@
 //! What is kept of a message between reading and deciding.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::call::{Call, Content, Deferred, Identify, Kept, Membership, Warning};
 use crate::definitions::Definitions;
-use crate::leaves::Leaves;
+use crate::rows::RowWriter;
 use crate::slots::{check_value, is_unconvertible, Defined};
 use crate::state::encode_update;
 
@@ -51,10 +51,14 @@ impl Traits {
 }
 
 pub enum MessageContent {
-    View(Py<PyAny>),
-    Occurrence(Py<PyAny>),
+    /// Where its row is among those that the cycle has encoded.
+    View(Range<usize>),
+    Occurrence(Range<usize>),
     Identify,
-    Group { company_id: String, update: Vec<u8> },
+    Group {
+        company_id: String,
+        update: Vec<u8>,
+    },
 }
 
 impl Message {
@@ -63,52 +67,40 @@ impl Message {
         self.traits.is_some() || matches!(self.content, MessageContent::Group { .. })
     }
 
-    /// Keep what is needed of a call; None where Python is to decide it.
-    pub fn of<'py>(
-        py: Python<'py>,
-        leaves: &Leaves,
-        call: Call<'_>,
-        leaf: &Bound<'py, PyString>,
-        definitions: &Definitions,
-    ) -> PyResult<Option<Self>> {
+    /// Keep what is needed of a call, its row in `rows`; None where Python is to decide it.
+    pub fn of(call: Call<'_>, definitions: &Definitions, rows: &mut Vec<u8>) -> PyResult<Option<Self>> {
         let (mut warnings, at, message_id) = (call.warnings, call.at, call.message_id);
         let mut is_page = false;
         let mut said = None;
         let content = match call.content {
             Content::View(view) => {
                 is_page = view.kind == "page";
-                let row = PyTuple::new(
-                    py,
-                    [
-                        text(py, &message_id),
-                        leaf.clone().into_any(),
-                        pyo3::types::PyString::intern(py, view.kind).into_any(),
-                        at.into_pyobject(py)?.into_any(),
-                        maybe_text(py, view.url.as_deref()),
-                        maybe_text(py, view.path.as_deref()),
-                        maybe_text(py, view.title.as_deref()),
-                        maybe_text(py, view.referrer.as_deref()),
-                        maybe_text(py, view.name.as_deref()),
-                        text(py, &view.properties),
-                    ],
-                )?;
-                MessageContent::View(leaves.named(py, &leaves.rows.page_view, row)?.unbind())
+                // As the fields of `contracts.rows.PageView`.
+                let mut row = RowWriter::begin(rows);
+                row.text(Some(&message_id))?;
+                row.text(Some(&call.leaf))?;
+                row.text(Some(view.kind))?;
+                row.bigint(at);
+                row.text(view.url.as_deref())?;
+                row.text(view.path.as_deref())?;
+                row.text(view.title.as_deref())?;
+                row.text(view.referrer.as_deref())?;
+                row.text(view.name.as_deref())?;
+                row.text(Some(&view.properties))?;
+                MessageContent::View(row.end()?)
             }
             Content::Track(track) => {
                 warnings.extend(track.ignored);
                 said = track.traits;
-                let row = PyTuple::new(
-                    py,
-                    [
-                        text(py, &message_id),
-                        leaf.clone().into_any(),
-                        text(py, &track.event),
-                        at.into_pyobject(py)?.into_any(),
-                        text(py, &track.properties),
-                        maybe_text(py, track.sent_properties.as_deref()),
-                    ],
-                )?;
-                MessageContent::Occurrence(leaves.named(py, &leaves.rows.occurrence, row)?.unbind())
+                // As the fields of `contracts.rows.EventOccurrence`.
+                let mut row = RowWriter::begin(rows);
+                row.text(Some(&message_id))?;
+                row.text(Some(&call.leaf))?;
+                row.text(Some(&track.event))?;
+                row.bigint(at);
+                row.text(Some(&track.properties))?;
+                row.text(track.sent_properties.as_deref())?;
+                MessageContent::Occurrence(row.end()?)
             }
             Content::Group(group) => {
                 match count_unconvertible(&group.attributes, &definitions.company) {
@@ -150,12 +142,4 @@ fn count_unconvertible(attributes: &[(Cow<'_, str>, Kept<'_>)], definitions: &De
         count += usize::from(is_unconvertible(name, value, definitions)?);
     }
     Ok(count)
-}
-
-fn text<'py>(py: Python<'py>, text: &str) -> Bound<'py, PyAny> {
-    PyString::new(py, text).into_any()
-}
-
-fn maybe_text<'py>(py: Python<'py>, of: Option<&str>) -> Bound<'py, PyAny> {
-    of.map_or_else(|| py.None().into_bound(py), |of| text(py, of))
 }

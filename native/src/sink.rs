@@ -13,6 +13,7 @@ use crate::leaf::{Leaf, USER};
 use crate::leaves::Leaves;
 use crate::message::Message;
 use crate::reader::kept;
+use crate::rows::{EncodedRows, BIGINT, TEXT};
 use crate::slots::{Defined, Said};
 use crate::state::{Counters, Fields, Links, OneClaim};
 
@@ -39,14 +40,39 @@ const PROFILE_FIELDS: [&str; 19] = [
     "current_url",
 ];
 
+/// The types of `staged_page_view` and of `staged_occurrence`.
+const PAGE_VIEW: [u32; 10] = [TEXT, TEXT, TEXT, BIGINT, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT];
+const OCCURRENCE: [u32; 6] = [TEXT, TEXT, TEXT, BIGINT, TEXT, TEXT];
+
+/// The rows of one field of a batch: in the place of a list, which they begin with.
+fn encoded<'py>(
+    batch: &Bound<'py, PyAny>,
+    name: &str,
+    class: &Py<PyAny>,
+    fields: &[u32],
+) -> PyResult<PyRefMut<'py, EncodedRows>> {
+    let py = batch.py();
+    let found = batch.getattr(name)?;
+    if let Ok(rows) = found.cast::<EncodedRows>() {
+        return Ok(rows.borrow_mut());
+    }
+    let mut rows = EncodedRows::new(class.clone_ref(py), fields.to_vec())?;
+    for row in found.try_iter()? {
+        rows.append(&row?)?;
+    }
+    let rows = Bound::new(py, rows)?;
+    batch.setattr(name, &rows)?;
+    Ok(rows.borrow_mut())
+}
+
 /// Where decisions go: `Decided`, `Batch` and what is sent.
 pub struct Sink<'a, 'py> {
     pub py: Python<'py>,
     pub leaves: &'a Leaves,
     pub records: Bound<'py, PyDict>,
     pub seen: Bound<'py, PyDict>,
-    pub page_views: Bound<'py, PyList>,
-    pub occurrences: Bound<'py, PyList>,
+    pub page_views: PyRefMut<'py, EncodedRows>,
+    pub occurrences: PyRefMut<'py, EncodedRows>,
     pub counters: Bound<'py, PyList>,
     pub profiles: Bound<'py, PyList>,
     pub members: Bound<'py, PyList>,
@@ -76,8 +102,8 @@ impl<'a, 'py> Sink<'a, 'py> {
             leaves,
             records: dict("records")?,
             seen: dict("seen")?,
-            page_views: list("page_views")?,
-            occurrences: list("occurrences")?,
+            page_views: encoded(batch, "page_views", &leaves.rows.page_view, &PAGE_VIEW)?,
+            occurrences: encoded(batch, "occurrences", &leaves.rows.occurrence, &OCCURRENCE)?,
             counters: list("counters")?,
             profiles: list("profiles")?,
             members: list("company_members")?,

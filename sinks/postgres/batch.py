@@ -1,9 +1,9 @@
 """What one cycle writes to Postgres: rows, and the moves of the partitions they came from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, SupportsIndex, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +22,8 @@ from contracts.rows import (
     Quarantined,
     Redriven,
 )
+
+Row = TypeVar("Row")
 
 _ONLY_COUNTS: Final = ("read", "applied", "duplicate", "refused")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,6 +90,28 @@ class Move:
         )
 
 
+class Rows(Protocol[Row]):
+    """Rows in their order: a list, or one that encodes them as they come and makes them when they are asked for."""
+
+    def append(self, row: Row, /) -> None:
+        """Add one at the end."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    @overload
+    def __getitem__(self, at: SupportsIndex, /) -> Row: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> list[Row]: ...
+
+
+def event_times(rows: Rows[PageView] | Rows[EventOccurrence]) -> Iterable[int]:
+    """Return the event time of each row."""
+    column = getattr(rows, "column", None)
+    return [row.event_time for row in rows] if column is None else column("event_time")
+
+
 @dataclass(slots=True)
 class Batch:
     """The rows of one cycle.
@@ -98,8 +122,8 @@ class Batch:
     to see to. Positions are offsets of the last record that was applied to the row's leaf or company.
     """
 
-    page_views: list[PageView] = field(default_factory=list)
-    occurrences: list[EventOccurrence] = field(default_factory=list)
+    page_views: Rows[PageView] = field(default_factory=list)
+    occurrences: Rows[EventOccurrence] = field(default_factory=list)
     counters: list[tuple[Counters, int]] = field(default_factory=list)
     """With positions."""
     profiles: list[tuple[Profile, int]] = field(default_factory=list)

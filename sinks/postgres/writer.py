@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contracts.errors import FencedError
-from sinks.postgres.batch import TABLES, Batch, Move, Refused, staged
+from sinks.postgres.batch import TABLES, Batch, Move, Refused, event_times, staged
 from sinks.postgres.database import Connection, Database, Patience
 from sinks.postgres.outcomes import ERRORS, Call, classify, describe, is_uncertain, sqlstate, stopping
 from sinks.postgres.partitions import TIME_PARTITIONED, Partitions
@@ -97,7 +97,7 @@ class Writer:
         """Steps 1 and 2."""
         for field, table in TIME_PARTITIONED.items():
             if rows := getattr(batch, field):
-                await self._partitions.ensure(connection, table, [row.event_time for row in rows])
+                await self._partitions.ensure(connection, table, event_times(rows))
         if connection is not self._announced_on:
             self._announced_on = connection
             self._announced.clear()

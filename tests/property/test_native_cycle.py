@@ -305,7 +305,7 @@ def told(key, kept):
 
 def rows(of):
     """Rows as a multiset, their JSON by what it says: a number may be written in several ways."""
-    return Counter(repr(parsed(each)) for each in of) if isinstance(of, list) else of
+    return of if isinstance(of, int) else Counter(repr(parsed(each)) for each in of)
 
 
 def parsed(value):

@@ -5,6 +5,7 @@ import pytest
 
 from contracts.settings import Settings
 from streams.agents.leaf_partition import hot_path
+from streams.engine.records import joined
 from streams.native import is_installed, native
 from tests.messages import RULES
 
@@ -34,12 +35,11 @@ def fetched(records, *, is_native):
     if not is_native:
         return records
     compiled = native(Settings(native="on"))
-    found = []
+    found = ()
     for each in records:
         (batch,) = compiled.Run(0, [(each.timestamp, each.key, each.value, each.headers)]).batches(False, False)
-        found += compiled.Fetched(
-            each.offset.to_bytes(BASE_OFFSET_BYTES) + batch._build()[BASE_OFFSET_BYTES:]
-        ).next_batch()
+        one = compiled.Fetched(each.offset.to_bytes(BASE_OFFSET_BYTES) + batch._build()[BASE_OFFSET_BYTES:])
+        found = joined(found, one.next_batch().records())
     return found
 
 

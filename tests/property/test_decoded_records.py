@@ -1,6 +1,7 @@
 """Records that are handed on a batch at a time are those that aiokafka hands on one by one."""
 
 import struct
+import weakref
 
 import pytest
 from aiokafka.consumer import fetcher
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from contracts.settings import Settings
 from streams.app import build_app
-from streams.engine.records import DecodedRecords, DecodedResult
+from streams.engine.records import DecodedRecords, DecodedResult, joined, records_from
 from streams.native import native
 from tests.twins import TWINS, needs_native
 
@@ -179,6 +180,57 @@ def test_consumers_of_a_worker_decode_as_the_settings_say(is_native, monkeypatch
     build_app(Settings(native="on" if is_native else "off"), "w1")
     assert fetcher.MemoryRecords is fetched_class(is_native=is_native)
     assert (fetcher.PartitionRecords, fetcher.FetchResult) == (DecodedRecords, DecodedResult)
+
+
+@pytest.mark.parametrize("is_native", TWINS)
+def test_a_fetch_is_let_go_of_once_its_records_are_taken(is_native):
+    records = DecodedRecords(
+        TP, fetched_class(is_native=is_native)(batch(0, range(5), 5)), [], 0, None, None, True, fetcher.READ_COMMITTED
+    )
+    assert len(records.take(None)[0]) == 5
+    kept = weakref.ref(records)
+    del records
+    assert kept() is None
+
+
+@needs_native
+def test_records_of_old_and_new_formats_come_together():
+    builder = LegacyRecordBatchBuilder(1, 0, 1 << 20)
+    builder.append(0, timestamp=7, key=b"k", value=b"v")
+    data = bytes(builder.build()) + batch(1, [1, 2], 3) + batch(3, [3], 4)
+    records = fetched_class(is_native=True)(data)
+    decoded = DecodedRecords(TP, records, [], 0, None, None, True, fetcher.READ_COMMITTED)
+    assert [each.offset for each in decoded.take(None)[0]] == [0, 1, 2, 3]
+
+
+INDICES = st.none() | st.integers(-12, 12)
+
+
+@needs_native
+@given(st.lists(st.integers(0, 4), max_size=4), INDICES, INDICES, st.integers(-12, 12))
+def test_records_are_a_sequence_across_batches(counts, begin, end, at):
+    records, base = (), 0
+    for count in counts:
+        one = fetched_class(is_native=True)(batch(base, range(base, base + count), base + count + 1))
+        records = joined(records, one.next_batch().records())
+        base += count + 1
+    offsets = [each.offset for each in records]
+    assert len(records) == len(offsets) == sum(counts)
+    assert [each.offset for each in records[begin:end]] == offsets[begin:end]
+    assert [each.offset for each in records[begin:end][begin:end]] == offsets[begin:end][begin:end]
+    assert [each.offset for each in records_from(records, at)] == [offset for offset in offsets if offset >= at]
+    if -len(offsets) <= at < len(offsets):
+        assert records[at].offset == offsets[at]
+    else:
+        with pytest.raises(IndexError):
+            records[at]
+
+
+@needs_native
+def test_records_follow_each_other():
+    records = fetched_class(is_native=True)(batch(0, range(5), 5)).next_batch().records()
+    with pytest.raises(ValueError, match="follow each other"):
+        records[::2]
 
 
 @needs_native

@@ -36,7 +36,8 @@ def records(values, fetched):
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 30)
     for at, value in enumerate(values):
         builder.append(at, 1_795_000_000_000 - at, b"any", value, [("any", b"thing")])
-    return list(fetched(bytes(builder.build())).next_batch()) if values else []
+    batch = fetched(bytes(builder.build())).next_batch() if values else []
+    return batch.records() if hasattr(batch, "records") else [*batch]
 
 
 def routed(router, records):

@@ -122,7 +122,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keep the state of partitions that other workers own close at hand, so that taking one over is quick."""
     session_timeout_s: int = 6
     """A worker that was killed is missed after so long, in seconds, and its partitions go to others."""
-    cycle_records_max: int = 4000
+    cycle_records_max: int = 6000
     """Records that one cycle takes at most."""
     native: Native = "auto"
     """The compiled hot path: used where it is installed (`auto`), insisted on (`on`), or left alone (`off`)."""

@@ -33,6 +33,11 @@ def _resolver() -> ua_parser.Resolver:
     return ua_parser.BestAvailableResolver(ua_parser.load_lazy_builtins())
 
 
+def load_parser() -> None:
+    """Load all that parsing takes, which the first user agent does else: by then, an upgrade may have replaced it."""
+    _resolver()(" ", ua_parser.Domain.ALL)
+
+
 @lru_cache(maxsize=CACHED_USER_AGENTS)
 def read_user_agent(text: str) -> UserAgent:
     """Parse a user agent that is not empty."""

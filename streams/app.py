@@ -16,6 +16,7 @@ from faust.types import StreamT
 from prometheus_client import disable_created_metrics
 
 from contracts.errors import SettingError
+from domain.user_agent import load_parser
 from streams.agents.company import CompanyHandler
 from streams.agents.leaf import LeafHandler
 from streams.agents.quarantine import QuarantineHandler
@@ -187,6 +188,7 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
 
 def run_worker(settings: Settings, worker: str) -> None:
     """Run one worker until it is told to stop (SIGTERM, SIGINT); ends the process."""
+    load_parser()
     set_up_memory()
     # A series more for each counter, with the time of its first increment.
     disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has not typed it

@@ -1,10 +1,27 @@
 """What an identify call sets (SEMANTICS S5)."""
 
+import subprocess
+import sys
+
 import pytest
 
 from contracts.outcomes import Reason, WarningKind
 from domain.user_agent import read_user_agent
 from tests.messages import CHROME, call, message, refused
+
+
+LOADS_NOTHING = """
+import sys
+from domain.user_agent import load_parser, read_user_agent
+load_parser()
+loaded = set(sys.modules)
+assert read_user_agent(sys.argv[1]).browser_family == "Chrome"
+assert set(sys.modules) == loaded, set(sys.modules) - loaded
+"""
+
+
+def test_a_user_agent_is_read_by_what_was_loaded_before():
+    subprocess.run([sys.executable, "-c", LOADS_NOTHING, CHROME], check=True)
 
 
 def fields(traits, /, **context):

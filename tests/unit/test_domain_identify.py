@@ -9,7 +9,6 @@ from contracts.outcomes import Reason, WarningKind
 from domain.user_agent import read_user_agent
 from tests.messages import CHROME, call, message, refused
 
-
 LOADS_NOTHING = """
 import sys
 from domain.user_agent import load_parser, read_user_agent

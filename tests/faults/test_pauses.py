@@ -52,9 +52,11 @@ BY_THE_BROKER = "was fenced by another worker"
 BY_THE_EPOCH = "a partition has another owner"
 
 HELD = """
-select count(*) from pg_locks join pg_stat_activity a using (pid)
+select count(*) from pg_locks l join pg_stat_activity a using (pid)
 where a.application_name like 'tidemark a %' and a.datname = current_database()
+    and l.locktype <> 'virtualxid' and l.mode <> 'AccessShareLock'
 """
+"""Locks that somebody else may wait for: not those of a worker that was stopped while it prepared a statement."""
 
 
 async def asked(running: Pipeline, query: str) -> Any:

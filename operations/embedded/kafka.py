@@ -33,7 +33,7 @@ _PROBE_S = 5.0
 
 _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 """Half a GiB holds the broker's buffers below; the serial collector and a compiler that does not optimize at length
-leave both cores to everybody else: what the other compiler would save, a broker of this size never earns back."""
+leave both cores to everybody else while the broker warms up, which takes minutes."""
 
 _BROKER = {
     "process.roles": "broker,controller",

@@ -30,7 +30,7 @@ STEP_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 """From an idle cycle's fraction of a millisecond to Postgres' statement timeout."""
 
 CYCLE_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 8000, 16000)
-"""Around the default of `cycle_records_max`, 4000."""
+"""Around the default of `cycle_records_max`, 6000."""
 
 LATENCY_BUCKETS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 """From a quiet system's to that of a backlog."""

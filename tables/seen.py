@@ -83,9 +83,7 @@ class SeenMessages:
         found: list[int | None] = [None] * len(keys)
         missing: Sequence[int] = range(len(keys))
         for family in self._live:
-            values = self._store.get_many(
-                family, [keys[index] for index in missing] if len(missing) < len(keys) else keys
-            )
+            values = self._store.get_many(family, [keys[index] for index in missing])
             still = []
             for index, value in zip(missing, values, strict=True):
                 if value is None:

@@ -179,9 +179,9 @@ class LeafHandler:
         found: dict[bytes, int] = {}
         for plan in self._under_way:
             for of, decided in plan.changes:
-                if of is owned and not decided.seen.keys().isdisjoint(keys):
+                if of is owned:
                     found.update((key, decided.seen[key]) for key in keys if key in decided.seen)
-        rest = [key for key in keys if key not in found] if found else keys
+        rest = [key for key in keys if key not in found]
         found.update(
             (key, offset)
             for key, offset in zip(rest, self._seen[owned.partition].find(rest), strict=True)

@@ -60,11 +60,8 @@ impl Router {
         if let Ok(fetched) = records.cast::<Records>() {
             for (nth, (batch, place)) in fetched.get().iter().enumerate() {
                 let (offset, time, value) = (batch.offset(place), batch.time(place), batch.value(place));
-                let headers = origin.of(offset, time);
-                if !self.push(&mut runs, time, value, headers) {
-                    asked += 1;
-                    place_otherwise(ask, &records.get_item(nth)?, &mut runs, time, value, headers)?;
-                }
+                let ask = || ask.call1((records.get_item(nth)?,));
+                asked += usize::from(self.push(&mut runs, time, value, origin.of(offset, time), ask)?);
             }
             return Ok(asked);
         }
@@ -72,41 +69,34 @@ impl Router {
             let record = record?;
             let value = record.getattr("value")?.extract::<Option<Bound<'py, PyBytes>>>()?;
             let value = value.as_ref().map(|value| value.as_bytes());
-            let time = record.getattr("timestamp")?.extract()?;
-            let headers = origin.of(record.getattr("offset")?.extract()?, time);
-            if !self.push(&mut runs, time, value, headers) {
-                asked += 1;
-                place_otherwise(ask, &record, &mut runs, time, value, headers)?;
-            }
+            let (offset, time) = (record.getattr("offset")?.extract()?, record.getattr("timestamp")?.extract()?);
+            let ask = || ask.call1((&record,));
+            asked += usize::from(self.push(&mut runs, time, value, origin.of(offset, time), ask)?);
         }
         Ok(asked)
     }
 }
 
-/// Add a record to the run that Python finds for it, if any.
-fn place_otherwise<'py>(
-    ask: &Bound<'py, PyAny>,
-    record: &Bound<'py, PyAny>,
-    runs: &mut [PyRefMut<'py, Run>],
-    time: i64,
-    value: Option<&[u8]>,
-    headers: &[u8],
-) -> PyResult<()> {
-    if let Some((number, key)) = ask.call1((record,))?.extract::<Option<(usize, Bound<'py, PyBytes>)>>()? {
-        runs[number].push(time, Some(key.as_bytes()), value, headers);
-    }
-    Ok(())
-}
-
 impl Router {
-    /// Add a message to the run of its leaf's partition; false where Python is to be asked.
-    fn push(&mut self, runs: &mut [PyRefMut<'_, Run>], time: i64, value: Option<&[u8]>, headers: &[u8]) -> bool {
-        let is_found = value.is_some_and(|value| self.find(value));
-        if is_found {
+    /// Add a record to the run of its leaf's partition, or to the one that Python finds for it, if any. Returns whether
+    /// it was asked.
+    fn push<'py>(
+        &mut self,
+        runs: &mut [PyRefMut<'py, Run>],
+        time: i64,
+        value: Option<&[u8]>,
+        headers: &[u8],
+        ask: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<bool> {
+        if value.is_some_and(|value| self.find(value)) {
             let key = self.leaf.as_bytes();
             runs[(xxh3_64(key) % self.partitions) as usize].push(time, Some(key), value, headers);
+            return Ok(false);
         }
-        is_found
+        if let Some((number, key)) = ask()?.extract::<Option<(usize, Bound<'py, PyBytes>)>>()? {
+            runs[number].push(time, Some(key.as_bytes()), value, headers);
+        }
+        Ok(true)
     }
 
     /// Find the leaf of a message, into `self.leaf`; false where Python is to be asked.

@@ -502,7 +502,8 @@ fn bytes_of<'a>(found: Option<&'a Bound<'_, PyAny>>) -> Option<&'a [u8]> {
     found?.cast::<PyBytes>().ok().map(|bytes| bytes.as_bytes())
 }
 
-/// Apply a message to its leaf, and make its rows, if `rows` are there: `LeafCycle._apply`. Returns whether its claim was refused.
+/// Apply a message to its leaf, and make its rows, if `rows` are there: `LeafCycle._apply`. Returns whether its claim
+/// was refused.
 fn apply(
     message: &mut Message,
     origin: &Origin,

@@ -21,6 +21,7 @@ mod records;
 mod route;
 mod rows;
 mod rules;
+mod sequence;
 mod sink;
 mod slots;
 mod state;

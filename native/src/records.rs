@@ -9,12 +9,13 @@ use std::io::Read;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyIndexError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyStopIteration, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyList, PySlice, PyType};
 
+use crate::sequence::place_of;
 use crate::wire::{self, Header, Parsed, BEFORE_LENGTH_BYTES, HEADER_BYTES, MAGIC_AT};
 
 /// The least that may follow the length of a batch: what a record of the oldest format has.
@@ -153,14 +154,14 @@ impl Records {
         self.runs.iter().flat_map(|(batch, places)| places.clone().map(move |place| (batch, place)))
     }
 
-    fn get(&self, mut at: usize) -> Option<Record> {
+    fn get(&self, mut at: usize) -> Record {
         for (batch, places) in &self.runs {
             if at < places.len() {
-                return Some(Record { batch: batch.clone(), place: places.start + at });
+                return Record { batch: batch.clone(), place: places.start + at };
             }
             at -= places.len();
         }
-        None
+        unreachable!("as many as are counted")
     }
 
     fn part(&self, begin: usize, end: usize) -> Self {
@@ -193,11 +194,7 @@ impl Records {
             let (begin, end) = (places.start as usize, places.start as usize + places.slicelength);
             return Ok(Bound::new(py, self.part(begin, end))?.into_any());
         }
-        let at: isize = at.extract()?;
-        let place = if at < 0 { at + self.count as isize } else { at };
-        let record = usize::try_from(place).ok().and_then(|place| self.get(place));
-        let record = record.ok_or_else(|| PyIndexError::new_err(format!("no record at {at} of {}", self.count)))?;
-        Ok(Bound::new(py, record)?.into_any())
+        Ok(Bound::new(py, self.get(place_of(at, self.count)?))?.into_any())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -10,8 +10,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PySlice, PyString, PyTuple};
 
+use crate::sequence::place_of;
+
 /// The OIDs of built-in types are the same everywhere.
-pub const BOOLEAN: u32 = 16;
+const BOOLEAN: u32 = 16;
 pub const BIGINT: u32 = 20;
 pub const TEXT: u32 = 25;
 
@@ -43,37 +45,29 @@ impl Fields {
         fields.collect::<PyResult<_>>().map(Self)
     }
 
-    fn put_row(&self, to: &mut Vec<u8>, row: &Bound<'_, PyAny>) -> PyResult<()> {
-        if row.is_none() {
-            put_i32(to, NULL);
-            return Ok(());
-        }
-        let row = row.cast::<PyTuple>().map_err(|_| expected("a tuple", row))?;
-        let begin = begin(to);
-        put_i32(to, row.len() as i32);
+    fn put_row(&self, to: &mut Vec<u8>, row: &Bound<'_, PyTuple>) -> PyResult<Range<usize>> {
+        let mut encoded = RowWriter::begin(to);
         for (place, value) in row.iter_borrowed().enumerate() {
             let (oid, kind) = *self.0.get(place).ok_or_else(|| PyIndexError::new_err("tuple index out of range"))?;
-            to.extend_from_slice(&oid.to_be_bytes());
             if value.is_none() {
-                put_i32(to, NULL);
+                encoded.null(oid);
                 continue;
             }
             match kind {
                 Kind::Text => {
                     let text = value.cast::<PyString>().map_err(|_| expected("str", &value))?;
-                    put_text(to, text.to_str()?)?;
+                    encoded.text(Some(text.to_str()?))?;
                 }
-                Kind::Bigint => put_bigint(to, bigint(&value)?),
+                Kind::Bigint => encoded.bigint(bigint(&value)?),
                 Kind::Boolean => {
                     let value = value.cast::<PyBool>().map_err(|_| {
                         PyTypeError::new_err(format!("a boolean is required (got type {})", type_name(&value)))
                     })?;
-                    put_i32(to, 1);
-                    to.push(u8::from(value.is_true()));
+                    encoded.boolean(value.is_true());
                 }
             }
         }
-        end(to, begin)
+        encoded.end()
     }
 }
 
@@ -117,7 +111,7 @@ impl RowArray {
         let mut array = Vec::with_capacity(ARRAY_HEADER_BYTES + 256 * rows.len());
         self.put_header(&mut array, rows.len())?;
         for (place, row) in rows.iter().enumerate() {
-            if let Err(error) = self.fields.put_row(&mut array, &row) {
+            if let Err(error) = self.put_element(&mut array, &row) {
                 return Err(if error.is_instance_of::<PyTypeError>(py) {
                     PyValueError::new_err(format!("invalid array element at index {place}: {}", error.value(py)))
                 } else {
@@ -131,6 +125,15 @@ impl RowArray {
 }
 
 impl RowArray {
+    fn put_element(&self, to: &mut Vec<u8>, row: &Bound<'_, PyAny>) -> PyResult<()> {
+        if row.is_none() {
+            put_i32(to, NULL);
+            return Ok(());
+        }
+        let row = row.cast::<PyTuple>().map_err(|_| expected("a tuple", row))?;
+        self.fields.put_row(to, row).map(drop)
+    }
+
     fn put_header(&self, to: &mut Vec<u8>, count: usize) -> PyResult<()> {
         put_i32(to, 1); // dimensions
         put_i32(to, 0); // flags
@@ -141,7 +144,7 @@ impl RowArray {
     }
 }
 
-/// Rows of one class of named tuples, encoded as they come: a sequence of these, which are made when they are asked for.
+/// Rows of one class of named tuples, encoded as they come: a sequence of these, made when they are asked for.
 #[pyclass(module = "tidemark_native", sequence)]
 pub struct EncodedRows {
     class: Py<PyAny>,
@@ -160,10 +163,12 @@ impl EncodedRows {
         Ok(Self { class, fields: Fields::of(&fields)?, buffers: Vec::new(), rows: Vec::new() })
     }
 
-    pub fn append(&mut self, row: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub fn append(&mut self, row: &Bound<'_, PyTuple>) -> PyResult<()> {
+        if row.len() != self.fields.0.len() {
+            return Err(PyTypeError::new_err(format!("expected {} values, got {}", self.fields.0.len(), row.len())));
+        }
         let mut encoded = Vec::new();
-        self.fields.put_row(&mut encoded, row)?;
-        let places = 0..encoded.len();
+        let places = self.fields.put_row(&mut encoded, row)?;
         self.push(&Arc::new(encoded), places);
         Ok(())
     }
@@ -179,12 +184,7 @@ impl EncodedRows {
                 (0..places.slicelength).map(|nth| self.row(py, (places.start + nth as isize * places.step) as usize));
             return Ok(PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)?.into_any());
         }
-        let at: isize = at.extract()?;
-        let place = usize::try_from(if at < 0 { at + self.rows.len() as isize } else { at });
-        match place {
-            Ok(place) if place < self.rows.len() => self.row(py, place),
-            _ => Err(PyIndexError::new_err(format!("no row at {at} of {}", self.rows.len()))),
-        }
+        self.row(py, place_of(at, self.rows.len())?)
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -248,7 +248,7 @@ fn read_bigint(value: &[u8]) -> PyResult<i64> {
     Ok(i64::from_be_bytes(value.try_into()?))
 }
 
-/// Encodes one row of `EncodedRows`, value by value.
+/// Encodes one row, value by value, as `record_recv` reads it.
 pub struct RowWriter<'a> {
     to: &'a mut Vec<u8>,
     begin: usize,
@@ -263,21 +263,33 @@ impl<'a> RowWriter<'a> {
     }
 
     pub fn text(&mut self, text: Option<&str>) -> PyResult<()> {
-        self.to.extend_from_slice(&TEXT.to_be_bytes());
-        self.count += 1;
-        match text {
-            Some(text) => put_text(self.to, text),
-            None => {
-                put_i32(self.to, NULL);
-                Ok(())
-            }
-        }
+        let Some(text) = text else {
+            self.null(TEXT);
+            return Ok(());
+        };
+        self.begin_value(TEXT, size(text.len())?);
+        self.to.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 
     pub fn bigint(&mut self, value: i64) {
-        self.to.extend_from_slice(&BIGINT.to_be_bytes());
+        self.begin_value(BIGINT, 8);
+        self.to.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.begin_value(BOOLEAN, 1);
+        self.to.push(u8::from(value));
+    }
+
+    fn null(&mut self, oid: u32) {
+        self.begin_value(oid, NULL);
+    }
+
+    fn begin_value(&mut self, oid: u32, size: i32) {
+        self.to.extend_from_slice(&oid.to_be_bytes());
+        put_i32(self.to, size);
         self.count += 1;
-        put_bigint(self.to, value);
     }
 
     /// Returns where the row is.
@@ -286,17 +298,6 @@ impl<'a> RowWriter<'a> {
         end(self.to, self.begin)?;
         Ok(self.begin - 4..self.to.len())
     }
-}
-
-fn put_text(to: &mut Vec<u8>, text: &str) -> PyResult<()> {
-    put_i32(to, size(text.len())?);
-    to.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-fn put_bigint(to: &mut Vec<u8>, value: i64) {
-    put_i32(to, 8);
-    to.extend_from_slice(&value.to_be_bytes());
 }
 
 fn bigint(value: &Bound<'_, PyAny>) -> PyResult<i64> {

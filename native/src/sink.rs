@@ -58,7 +58,7 @@ fn encoded<'py>(
     }
     let mut rows = EncodedRows::new(class.clone_ref(py), fields.to_vec())?;
     for row in found.try_iter()? {
-        rows.append(&row?)?;
+        rows.append(row?.cast::<PyTuple>()?)?;
     }
     let rows = Bound::new(py, rows)?;
     batch.setattr(name, &rows)?;

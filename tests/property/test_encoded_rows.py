@@ -68,6 +68,9 @@ def test_what_cannot_be_encoded_is_not_appended():
         found.append(fit._replace(properties=5))
     with pytest.raises(OverflowError):
         found.append(fit._replace(event_time=2**63))
+    for odd in (None, fit[:-1], (*fit, None)):
+        with pytest.raises(TypeError):
+            found.append(odd)
     assert [*found] == [fit]
 
 

@@ -108,7 +108,7 @@ class Metrics:
         )
         self.step_seconds = Histogram(
             "tidemark_cycle_step_duration_seconds",
-            "Wall time of one step of a cycle; `log` is `outgoing` and `changelog`, `write` is `postgres` and `store`.",
+            "Wall time of one step of a cycle; those within `commit` and `settle` say with whom.",
             ["stage", "step"],
             registry=registry,
             buckets=STEP_BUCKETS_S,

@@ -52,8 +52,6 @@ class CompanyPlan:
     changes: list[tuple[OwnedState, dict[str, state.CompanyRecord], int]] = field(default_factory=list)
     """Partition, records by company, and S."""
     batch: Batch = field(default_factory=Batch)
-    logged: list[Logged] = field(default_factory=list)
-    """There once the changes are in the changelog."""
 
 
 def read_update(record: Record) -> state.CompanyUpdate:
@@ -97,7 +95,7 @@ class CompanyHandler:
     def has_work(self) -> bool:
         """Whether companies are to be made again, because a definition was changed since they were made."""
         retyped = self._context.definitions.current.retyped
-        return any(owned.definitions_version < retyped for owned in self._owned.values())
+        return any(owned.is_to_remake(retyped) for owned in self._owned.values())
 
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> CompanyPlan:
         """Every company that was touched, and its row."""
@@ -127,7 +125,7 @@ class CompanyHandler:
             owned.applied, owned.committed = max(owned.applied, to_offset), max(owned.committed, to_offset)
             plan.changes.append((owned, kept, owned.applied))
         for owned in self._owned.values():
-            if owned.definitions_version < definitions.retyped:
+            if owned.is_to_remake(definitions.retyped):
                 self._remake(owned, definitions, plan)
         self._under_way.append(plan)
         return plan
@@ -175,26 +173,26 @@ class CompanyHandler:
             (company_row(name, record, definitions), owned.committed) for name, record in kept.items()
         )
 
-    async def log(self, plan: CompanyPlan) -> None:
-        """(b) The changelog. Nothing goes out to others."""
-        with self._meter.step("changelog"):
-            plan.logged = await self._log_changes(plan)
-        crash_points.reached("company-logged")
-
-    async def write(self, plans: Sequence[CompanyPlan]) -> None:
-        """(c) Postgres, (d) the stores, (e) done."""
-        for plan in plans:
-            await self._write(plan)
-
-    async def _write(self, plan: CompanyPlan) -> None:
+    async def commit(self, plan: CompanyPlan) -> None:
+        """(b) One Postgres transaction for all partitions: rows and P. Nothing goes out to others, (a)."""
         with self._meter.step("postgres"):
             refused = await self._writer.commit(plan.batch)
         crash_points.reached("company-written")
         self._context.metrics.written(plan.batch)
         if refused:
             log.error("Postgres refused rows of companies, which stay as they were: %s", refused)
+
+    async def settle(self, plans: Sequence[CompanyPlan]) -> None:
+        """(c) The changelog, (d) the stores, (e) done."""
+        for plan in plans:
+            await self._settle(plan)
+
+    async def _settle(self, plan: CompanyPlan) -> None:
+        with self._meter.step("changelog"):
+            logged = await self._log_changes(plan)
+        crash_points.reached("company-logged")
         with self._meter.step("store"):
-            for owned, pairs, position in plan.logged:
+            for owned, pairs, position in logged:
                 owned.store.apply([(companies.FAMILY, pairs)], {self._context.settings.companies_changelog: position})
         crash_points.reached("company-stored")
         self._under_way.remove(plan)

@@ -1,7 +1,7 @@
 """The leaf agent: every message of a leaf, in the order of the leaves topic, into state, rows and what follows.
 
 A cycle is decided first, over everything pending, from state and messages alone (`leaf_cycle`), and then committed in
-numbered steps (`LeafHandler.log`, `LeafHandler.write`).
+numbered steps (`LeafHandler.commit`, `LeafHandler.settle`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Generator, Mapping, Sequence
+    from collections.abc import Collection, Generator, Mapping, Sequence
 
     from contracts.definitions import Definitions
     from sinks.postgres.batch import Refused
@@ -54,6 +54,15 @@ class Logged(NamedTuple):
     """Reached in each changelog."""
 
 
+class Changes(NamedTuple):
+    """What cycles change in the state of one partition, as `Decided` has it of one of them."""
+
+    owned: OwnedState
+    applied: int
+    records: dict[bytes, bytes | None]
+    seen: dict[bytes, int]
+
+
 @dataclass(slots=True)
 class LeafPlan:
     """What one cycle decided."""
@@ -63,8 +72,6 @@ class LeafPlan:
     changes: list[tuple[OwnedState, Decided]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     cycles: dict[Partition, PartitionCycle] = field(default_factory=dict)
-    logged: list[Logged] = field(default_factory=list)
-    """There once the changes are in the changelogs."""
 
 
 class LeafHandler:
@@ -102,7 +109,7 @@ class LeafHandler:
     def has_work(self) -> bool:
         """Whether profiles are to be made again, because a definition was changed since they were made."""
         retyped = self._context.definitions.current.retyped
-        return any(owned.definitions_version < retyped for owned in self._owned.values())
+        return any(owned.is_to_remake(retyped) for owned in self._owned.values())
 
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> LeafPlan:
         """What every record leads to: state, rows, messages to others, counts."""
@@ -127,7 +134,7 @@ class LeafHandler:
         for partition, cycle in plan.cycles.items():
             await self._decide_partition(self._owned[partition], cycle, definitions, plan)
         for owned in self._owned.values():
-            if owned.definitions_version < definitions.retyped:
+            if owned.is_to_remake(definitions.retyped):
                 self._remake(owned, definitions, plan)
         self._under_way.append(plan)
         return plan
@@ -218,40 +225,36 @@ class LeafHandler:
             if (row := profile_row(leaf, known, definitions)) is not None
         )
 
-    async def log(self, plan: LeafPlan) -> None:
-        """Make a cycle so in Kafka.
+    async def commit(self, plan: LeafPlan) -> None:
+        """Make a cycle so for everybody else.
 
-        (a) Outgoing messages, acknowledged: once state knows a thing, it will not be said again.
-        (b) One changelog transaction for all partitions: the records, the messages seen, and each S. It is begun beside
-        (a), and committed once that has come to its end.
+        (a) Outgoing messages, acknowledged: once Postgres has passed a record, all that follows from it is under way.
+        (b) One Postgres transaction for all partitions: rows and P.
         """
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(self._send(plan))
-            logging_changes = group.create_task(self._log_changes(plan, once=sending))
-        plan.logged = logging_changes.result()
-        crash_points.reached("leaf-logged")
-
-    async def write(self, plans: Sequence[LeafPlan]) -> None:
-        """Make cycles so in Postgres and in the stores, one after another.
-
-        (c) One Postgres transaction for all partitions: rows and P.
-        (d) The stores: what (b) carried, and the changelog positions that it reached.
-        (e) Done: later cycles read from the stores what this one changed.
-        """
-        for plan in plans:
-            await self._write(plan)
-
-    async def _write(self, plan: LeafPlan) -> None:
+        with self._meter.step("outgoing"):
+            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._outgoing.send_runs)
+        crash_points.reached("leaf-sent")
         with self._meter.step("postgres"):
             await self._writer.commit(plan.batch, partial(self._account_for, plan))
         crash_points.reached("leaf-written")
         self._context.metrics.written(plan.batch)
+
+    async def settle(self, plans: Sequence[LeafPlan]) -> None:
+        """Make the state of cycles last, of all of them at once.
+
+        (c) One changelog transaction for all partitions: the records, the messages seen, and each S.
+        (d) The stores: what (c) carried, and the changelog positions that it reached.
+        (e) Done: later cycles read from the stores what these changed.
+        """
+        with self._meter.step("changelog"):
+            logged = await self._log_changes(plans)
+        crash_points.reached("leaf-logged")
         with self._meter.step("store"):
-            for owned, stored, positions in plan.logged:
+            for owned, stored, positions in logged:
                 owned.store.apply(stored, positions)
                 crash_points.reached("leaf-storing")
         crash_points.reached("leaf-stored")
-        self._under_way.remove(plan)
+        del self._under_way[: len(plans)]
 
     def _account_for(self, plan: LeafPlan, batch: Batch, refused: Sequence[Refused]) -> Batch:
         """Quarantine the messages behind refused rows; the plan's batch is then what was written indeed."""
@@ -259,32 +262,38 @@ class LeafHandler:
         plan.batch = account_for(items, batch, refused)
         return plan.batch
 
-    async def _send(self, plan: LeafPlan) -> None:
-        with self._meter.step("outgoing"):
-            await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._outgoing.send_runs)
-        crash_points.reached("leaf-sent")
-
-    async def _log_changes(self, plan: LeafPlan, *, once: Awaitable[None]) -> list[Logged]:
-        """Log what a cycle changes; returns what each store is to hold then, and the changelog positions reached."""
-        settings = self._context.settings
+    async def _log_changes(self, plans: Sequence[LeafPlan]) -> list[Logged]:
+        """Log what cycles change; returns what each store is to hold then, and the changelog positions reached."""
+        settings, at_ms = self._context.settings, plans[-1].decided_ms
         topics = settings.leaves_changelog, settings.seen_changelog
         runs: dict[tuple[str, int], Sequence[Content]] = {}
-        stored: list[list[tuple[str, Pairs]]] = []
-        for owned, decided in plan.changes:
-            pairs: Pairs = [*decided.records.items(), (APPLIED, encode_position(decided.applied))]
-            entries = [(key, encode_offset(offset)) for key, offset in decided.seen.items()]
+        stored: list[tuple[OwnedState, list[tuple[str, Pairs]]]] = []
+        for owned, applied, records, seen in changes_of(plans):
+            pairs: Pairs = [*records.items(), (APPLIED, encode_position(applied))]
+            entries = [(key, encode_offset(offset)) for key, offset in seen.items()]
             number = owned.partition.partition
-            runs[settings.leaves_changelog, number] = self._changelogs.run_of(plan.decided_ms, pairs)
-            seen = [(b"", pack_entries(entries))]
-            runs[settings.seen_changelog, number] = self._changelogs.run_of(plan.decided_ms, seen)
-            family = self._seen[owned.partition].family(plan.decided_ms)
-            stored.append([(leaves.FAMILY, pairs), (family, [*entries])])
-        with self._meter.step("changelog"):
-            ends = await self._changelogs.transact_runs(runs, once=once)
+            runs[settings.leaves_changelog, number] = self._changelogs.run_of(at_ms, pairs)
+            runs[settings.seen_changelog, number] = self._changelogs.run_of(at_ms, [(b"", pack_entries(entries))])
+            family = self._seen[owned.partition].family(at_ms)
+            stored.append((owned, [(leaves.FAMILY, pairs), (family, [*entries])]))
+        ends = await self._changelogs.transact_runs(runs)
         return [
             Logged(owned, writes, {topic: ends[topic, owned.partition.partition] for topic in topics})
-            for (owned, _), writes in zip(plan.changes, stored, strict=True)
+            for owned, writes in stored
         ]
+
+
+def changes_of(plans: Sequence[LeafPlan]) -> list[Changes]:
+    """What cycles change, by partition: of each key what the last of them has left."""
+    changes: dict[Partition, Changes] = {}
+    for plan in plans:
+        for owned, decided in plan.changes:
+            before = changes.get(owned.partition)
+            records, seen = ({}, {}) if before is None else (before.records, before.seen)
+            records.update(decided.records)
+            seen.update(decided.seen)
+            changes[owned.partition] = Changes(owned, decided.applied, records, seen)
+    return [*changes.values()]
 
 
 async def _give_way(steps: Generator[None, None, Result]) -> Result:

@@ -126,14 +126,13 @@ class QuarantineHandler:
             owned.committed = to_offset
         return batch
 
-    async def log(self, plan: Batch) -> None:
-        """Nothing: there is no state, and nothing goes out to others."""
+    async def commit(self, plan: Batch) -> None:
+        """(b) Write the rows and move progress."""
+        with self._meter.step("postgres"):
+            refused = await self._writer.commit(plan)
+        self._context.metrics.written(plan)
+        if refused:
+            log.error("Postgres refused rows of the quarantine; their records stay on the topic alone: %s", refused)
 
-    async def write(self, plans: Sequence[Batch]) -> None:
-        """(c) Write the rows and move progress."""
-        for plan in plans:
-            with self._meter.step("postgres"):
-                refused = await self._writer.commit(plan)
-            self._context.metrics.written(plan)
-            if refused:
-                log.error("Postgres refused rows of the quarantine; their records stay on the topic alone: %s", refused)
+    async def settle(self, plans: Sequence[Batch]) -> None:
+        """Nothing: there is no state."""

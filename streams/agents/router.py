@@ -186,14 +186,14 @@ class RouterHandler:
             log.exception("cannot route %s/%d at offset %d", *source, record.offset)
             return Refusal(Reason.INTERNAL_ERROR, repr(error)[:300])
 
-    async def log(self, plan: RouterPlan) -> None:
+    async def commit(self, plan: RouterPlan) -> None:
         """(a) Forward, acknowledged."""
         with self._meter.step("outgoing"):
             await crash_points.send("router-sending", plan.runs, self._outgoing.send_runs)
         crash_points.reached("router-sent")
 
-    async def write(self, plans: Sequence[RouterPlan]) -> None:
-        """(c) Move progress, past all of them at once."""
+    async def settle(self, plans: Sequence[RouterPlan]) -> None:
+        """(b) Move progress, past all of them at once."""
         batch = Batch(progress=together(move for plan in plans for move in plan.batch.progress))
         with self._meter.step("postgres"):
             await self._writer.commit(batch)

@@ -79,6 +79,13 @@ class OwnedState(Owned):
     remade_as: int = 0
     """Version of the definitions with which that began: rows made since are of this one or a newer one."""
 
+    def is_to_remake(self, retyped: int) -> bool:
+        """Whether rows are to be made again, since a definition was changed by hand in this version.
+
+        Not before state has caught up with Postgres: rows are said to be of P.
+        """
+        return self.definitions_version < retyped and self.applied >= self.committed
+
 
 async def take_over_state(
     context: Context, table: StateTable, partition: Partition, changelogs: BatchProducer

@@ -20,7 +20,7 @@ from streams.engine import crash_points
 from streams.native import native
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from streams.engine.cluster import Cluster
 
@@ -172,17 +172,14 @@ class BatchProducer:
         """Send `records` as `transact_runs` does."""
         return await self.transact_runs(runs_of(records))
 
-    async def transact_runs(self, runs: Runs, *, once: Awaitable[None] | None = None) -> dict[tuple[str, int], int]:
-        """Send `runs` in one transaction and commit it, `once` that has come to its end; returns as `send_runs` does.
+    async def transact_runs(self, runs: Runs) -> dict[tuple[str, int], int]:
+        """Send `runs` in one transaction and commit it; returns as `send_runs` does.
 
-        Where `once` fails, nothing is committed.
         Raises FencedError when another worker has taken one of the partitions: nothing of it will be visible.
         """
         try:
             await self._producer.begin_transaction()
             positions = await self.send_runs(runs)
-            if once is not None:
-                await once
             crash_points.reached("transaction")
             await self._producer.commit_transaction()
         except* (ProducerFenced, OutOfOrderSequenceNumber) as group:

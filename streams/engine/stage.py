@@ -23,17 +23,17 @@ PENDING_CYCLES: Final = 1
 fetch, little enough that a rebalance throws little away."""
 
 CYCLES_MAX: Final = 3
-"""Cycles under way: one that is written, one that is logged, and one that is decided."""
+"""Cycles under way: one that is settled, one that is committed, and one that is decided."""
 
 PACED_CYCLES_MAX: Final = 32
-"""The same, where cycles are written a few at a time: more than fit between two writes, but for tiny ones. With no more
+"""The same, where cycles are settled a few at a time: more than fit between two times, but for tiny ones. With no more
 records in all than as many full cycles as elsewhere."""
 
 Plan = TypeVar("Plan")
 
 
 class Handler(Protocol[Plan]):
-    """What a stage does with its records: decide first, then commit what was decided."""
+    """What a stage does with its records: decide first, then commit what was decided, then settle it."""
 
     async def take_over(self, partition: Partition) -> int:
         """Make the partition this worker's own; returns the offset to read from."""
@@ -50,13 +50,13 @@ class Handler(Protocol[Plan]):
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> Plan:
         """Everything that should follow from the records, given all that was decided before; changes nothing yet."""
 
-    async def log(self, plan: Plan) -> None:
-        """Make it so in Kafka, steps (a) and (b) of a commit. Called in the order of decisions, one at a time."""
+    async def commit(self, plan: Plan) -> None:
+        """Make it so for everybody else: what they wait for. Called in the order of decisions, one at a time."""
 
-    async def write(self, plans: Sequence[Plan]) -> None:
-        """Make it so in Postgres and in the stores, steps (c) to (e) of a commit, of all that is logged.
+    async def settle(self, plans: Sequence[Plan]) -> None:
+        """Keep of all that is committed what a successor would have to find out again.
 
-        Called in the order of decisions, one at a time; meanwhile the next cycle may be logged.
+        Called in the order of decisions, one at a time; meanwhile the next cycle may be committed.
         """
 
 
@@ -72,7 +72,7 @@ class Stage(Generic[Plan]):
     """The loop of one kind of agent over all partitions that it owns.
 
     Taking everything that is pending makes cycles small when idle and large under load, by themselves. A cycle is
-    decided, logged, and written; while one is written, the next is logged, and the one after that decided.
+    decided, committed, and settled; while one is settled, the next is committed, and the one after that decided.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Stage(Generic[Plan]):
         *,
         cycle_records_max: int,
         cycle_s_min: float = 0.0,
-        write_s_min: float = 0.0,
+        settle_s_min: float = 0.0,
     ) -> None:
         """`cycle_s_min` lies between the beginnings of two cycles, unless the next is full, or has work without it.
 
-        `write_s_min` lies between the beginnings of two writes, unless a full cycle is to be written: what is logged
-        meanwhile is written together.
+        `settle_s_min` lies between two beginnings of settling, unless there is a full cycle to settle: what is
+        committed meanwhile is settled together.
         """
         self.name = name
         self.handler = handler
@@ -103,10 +103,10 @@ class Stage(Generic[Plan]):
         self._cycle_s_min = cycle_s_min
         self._next_cycle_s = 0.0
         """Before which no cycle begins, in the loop's time."""
-        self._write_s_min = write_s_min
-        self._next_write_s = 0.0
-        """Before which nothing is written, in the loop's time."""
-        self._cycles_max = PACED_CYCLES_MAX if write_s_min else CYCLES_MAX
+        self._settle_s_min = settle_s_min
+        self._next_settle_s = 0.0
+        """Before which nothing is settled, in the loop's time."""
+        self._cycles_max = PACED_CYCLES_MAX if settle_s_min else CYCLES_MAX
         self._pending: dict[Partition, deque[Run]] = {}
         self._pending_records: dict[Partition, int] = {}
         self._sought: dict[Partition, tuple[int, set[int]]] = {}
@@ -114,16 +114,21 @@ class Stage(Generic[Plan]):
         batches that were fetched before the seek took effect come after it."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._logging: asyncio.Task[None] | None = None
-        self._logged: list[tuple[Plan, Mapping[Partition, Sequence[Record]]]] = []
-        """Cycles that are to be written, with their records."""
-        self._writing: deque[asyncio.Task[None]] = deque()
-        """Of the last cycles that are logged, or about to be: each writes what is logged then."""
-        self._unwritten_records = 0
-        """Of the cycles that are decided."""
+        self._committing: asyncio.Task[None] | None = None
+        self._committed: list[tuple[Plan, int]] = []
+        """Cycles that are to be settled next, with the number of their records."""
+        self._settling: asyncio.Task[None] | None = None
+        """Settles all that is committed when its time has come; the next one begins where there is more by then."""
+        self._unsettled_cycles = 0
+        self._unsettled_records = 0
+        """Of those that are committed, or about to be."""
+        self._gathered = asyncio.Event()
+        """Set where a full cycle is pending."""
         self._hurry = asyncio.Event()
-        """Set where a write shall not wait any longer."""
+        """Set where settling shall not wait any longer."""
         self._is_open = False
+        self._has_failed = False
+        self._fail: Callable[[BaseException], None]
 
     def own(self, partition: Partition, position: int) -> None:
         """Begin to take the records of a partition from `position` on."""
@@ -180,6 +185,8 @@ class Stage(Generic[Plan]):
         self._pending_records[partition] = self._pending_records.get(partition, 0) + len(records)
         self._arrived[partition] = records[-1].offset + 1
         self._wake.set()
+        if self._has_gathered():
+            self._gathered.set()
         return None
 
     def passed_over(self, partition: Partition, position: int, handed: int | None, given: int | None) -> int | None:
@@ -217,19 +224,16 @@ class Stage(Generic[Plan]):
         self._sought.clear()
         self._hurry.set()
         async with self._turn:
-            while self._writing:
-                # Who loses patience with it is to see what it hangs in.
-                await asyncio.shield(self._writing[0])
-                self._writing.popleft()
+            # Who loses patience with these is to see what they hang in.
+            if self._committing is not None:
+                await asyncio.shield(self._committing)
+            while self._settling is not None and not self._settling.done():
+                await asyncio.shield(self._settling)
         self._arrived.update(self._taken)
 
     async def run(self, fail: Callable[[BaseException], None]) -> None:
         """Turn cycle after cycle; `fail` is told of an error that nobody awaits."""
-
-        def watch(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                fail(error)
-
+        self._fail = fail
         while True:
             await self._wake.wait()
             await self._rest()
@@ -245,81 +249,80 @@ class Stage(Generic[Plan]):
                     self._next_cycle_s = asyncio.get_running_loop().time() + self._cycle_s_min
                     with self._meter.step("decide"):
                         plan = await self.handler.decide(taken)
-                    if self._logging is not None:
-                        await self._logging
-                    while self._has_enough_under_way():
-                        await self._writing.popleft()
-                    self._unwritten_records += sum(map(len, taken.values()))
-                    before = self._writing[-1] if self._writing else None
-                    self._logging = asyncio.create_task(self._log(plan, taken), name=f"{self.name}-log")
-                    self._writing.append(
-                        asyncio.create_task(self._write(self._logging, before), name=f"{self.name}-write")
-                    )
-                    self._logging.add_done_callback(watch)
-                    self._writing[-1].add_done_callback(watch)
+                    if self._committing is not None:
+                        await self._committing
+                    while self._settling is not None and self._has_enough_under_way():
+                        await self._settling
+                    self._unsettled_cycles += 1
+                    self._unsettled_records += sum(map(len, taken.values()))
+                    self._committing = asyncio.create_task(self._commit(plan, taken), name=f"{self.name}-commit")
+                    self._committing.add_done_callback(self._ended)
                     if not self._pending:
-                        await self._logging
+                        await self._committing
 
     def _has_enough_under_way(self) -> bool:
-        """Whether something has to be written before another cycle is logged."""
+        """Whether something has to be settled before another cycle is committed."""
         records_max = (CYCLES_MAX - 1) * self._cycle_records_max
-        return bool(self._writing) and (
-            len(self._writing) > self._cycles_max - 2 or self._unwritten_records >= records_max
+        return self._unsettled_cycles > self._cycles_max - 2 or (
+            self._unsettled_cycles > 0 and self._unsettled_records >= records_max
         )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Tell of an error; else see to what is left to settle."""
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            self._has_failed = True
+            self._fail(error)
+        elif self._committed and not self._has_failed and (self._settling is None or self._settling.done()):
+            self._settling = asyncio.create_task(self._settle(), name=f"{self.name}-settle")
+            self._settling.add_done_callback(self._ended)
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
-        full = sum(self._pending_records.values()) >= self._cycle_records_max
-        if not self._cycle_s_min or full or self.handler.has_work():
+        if not self._cycle_s_min or self._has_gathered() or self.handler.has_work():
             return 0.0
         return self._next_cycle_s - asyncio.get_running_loop().time()
 
     async def _rest(self) -> None:
         """Let records gather, outside of the turn, so that a rebalance need not wait."""
         if (rest_s := self._rest_s()) > 0:
-            await asyncio.sleep(rest_s)
+            await _wait(self._gathered, rest_s)
 
-    async def _log(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
-        with self._meter.step("log"):
-            await self.handler.log(plan)
-        self._logged.append((plan, taken))
+    def _has_gathered(self) -> bool:
+        """Whether a full cycle is pending."""
+        return sum(self._pending_records.values()) >= self._cycle_records_max
+
+    async def _commit(self, plan: Plan, taken: Mapping[Partition, Sequence[Record]]) -> None:
+        with self._meter.step("commit"):
+            await self.handler.commit(plan)
+        for partition, records in taken.items():
+            self._done[partition] = max(self._done[partition], records[-1].offset + 1)
+        self._meter.committed(taken)
+        self._committed.append((plan, sum(map(len, taken.values()))))
         if self._is_full():
             self._hurry.set()
 
     def _is_full(self) -> bool:
-        """Whether a full cycle's records are logged."""
-        return sum(len(run) for _, taken in self._logged for run in taken.values()) >= self._cycle_records_max
+        """Whether there is a full cycle to settle."""
+        return sum(records for _, records in self._committed) >= self._cycle_records_max
 
-    async def _write(self, logging: asyncio.Task[None], before: asyncio.Task[None] | None) -> None:
-        """Write what is logged: this cycle's, unless it was written together with one before it, and later ones'."""
-        await logging
-        if before is not None:
-            await before
-        if not self._logged:
-            return
+    async def _settle(self) -> None:
+        """Settle what is committed, when it is time."""
         await self._pace()
-        logged, self._logged = self._logged, []
-        with self._meter.step("write"):
-            await self.handler.write([plan for plan, _ in logged])
-        for _, taken in logged:
-            self._note_done(taken)
+        committed, self._committed = self._committed, []
+        with self._meter.step("settle"):
+            await self.handler.settle([plan for plan, _ in committed])
+        self._unsettled_cycles -= len(committed)
+        self._unsettled_records -= sum(records for _, records in committed)
 
     async def _pace(self) -> None:
-        """Wait until it is time to write."""
+        """Wait until it is time to settle."""
         loop = asyncio.get_running_loop()
-        left_s = self._next_write_s - loop.time()
+        left_s = self._next_settle_s - loop.time()
         if left_s > 0 and self._is_open and not self._is_full():
-            self._hurry.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await self._hurry.wait()
-        self._next_write_s = loop.time() + self._write_s_min
-
-    def _note_done(self, taken: Mapping[Partition, Sequence[Record]]) -> None:
-        self._unwritten_records -= sum(map(len, taken.values()))
-        for partition, records in taken.items():
-            self._done[partition] = max(self._done[partition], records[-1].offset + 1)
-        self._meter.committed(taken)
+            await _wait(self._hurry, left_s)
+        self._next_settle_s = loop.time() + self._settle_s_min
 
     def _take(self) -> dict[Partition, Sequence[Record]]:
         """Everything pending, at most a cycle's worth, a fair share from each partition."""
@@ -351,3 +354,11 @@ class Stage(Generic[Plan]):
                 "the worker stops, and reads from the committed position when it starts again"
             )
             raise InternalError(msg)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait until an event comes, or for so long."""
+    event.clear()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -22,16 +22,16 @@ from tests.integration.worker_environment import sample, stop_all
 TAKEOVER = ("takeover-fenced", "takeover-taken", "restoring", "restored")
 """Steps of a worker that comes after another one."""
 
-BEHIND = "leaf-written"
+BEHIND = "leaf-logged"
 """A worker that dies there leaves a store behind its changelog: there is something to restore."""
 
 SMALL = 400
 """Messages of a run at rest: all kinds of calls, some of them duplicates, some quarantined."""
 
-NTH = {"company-logged": 2, "company-written": 2, "company-stored": 2, "takeover-fenced": 2, "takeover-taken": 2}
+NTH = {"company-written": 2, "company-logged": 2, "company-stored": 2, "takeover-fenced": 2, "takeover-taken": 2}
 """At which time a step strikes under load, where cycles are many; the third, unless told."""
 
-SHORT = (("leaf-sending", False), ("transaction", True), ("leaf-logged", False), ("leaf-written", True))
+SHORT = (("leaf-sending", False), ("leaf-written", True), ("transaction", True), ("leaf-logged", False))
 """Step, and whether local state is lost: what every test run tries."""
 
 

@@ -40,9 +40,9 @@ POINTS = {
     "router-sent": 2,
     "leaf-sending": 2,
     "leaf-sent": 2,
-    "transaction": 10,
-    "leaf-logged": 10,
     "leaf-written": 10,
+    "transaction": 6,
+    "leaf-logged": 6,
     "company-logged": 2,
 }
 """Where the owner is stopped, as `streams/engine/crash_points.py` names the steps, and at which time. The later ones

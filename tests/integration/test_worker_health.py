@@ -102,7 +102,7 @@ async def test_metrics_tell_what_the_counters_in_postgres_tell(
         assert metrics["tidemark_cycle_records_sum", "leaf"] > stats.applied
         assert metrics["tidemark_cycle_records_sum", "quarantine"] == sum(stats.quarantined.values())
         steps = {key[2] for key in metrics if key[:2] == ("tidemark_cycle_step_duration_seconds_count", "leaf")}
-        assert steps == {"decide", "log", "outgoing", "changelog", "write", "postgres", "store"}
+        assert steps == {"decide", "commit", "postgres", "settle", "outgoing", "changelog", "store"}
         lags = {key: value for key, value in metrics.items() if key[0] == "tidemark_lag_records"}
         assert len(lags) == 2 + 4 + 2 + 1
         assert set(lags.values()) == {0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,14 @@ class Postgres:
         }
         self.quarantine: dict[tuple[str, int, int], Quarantined] = {}
         self.redriven: dict[tuple[str, int, int], Redriven] = {}
+
+    def backup(self) -> dict[str, Any]:
+        """All tables as they are now."""
+        return deepcopy(vars(self))
+
+    def restore(self, backup: dict[str, Any]) -> None:
+        """Put all tables back; nobody may be at work."""
+        vars(self).update(deepcopy(backup))
 
     def take(self, partition: tuple[str, int]) -> Progress:
         """Give the partition a new owner."""

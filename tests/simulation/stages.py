@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from streams.engine.producer import Outgoing
     from tests.simulation.postgres import Postgres
 
-STEPS: tuple[str, ...] = ("outgoing", "changelog", "postgres", "store")
-"""(a) to (d) of a commit."""
+COMMIT: tuple[str, ...] = ("outgoing", "postgres")
+"""(a) and (b): what is done of each cycle."""
+
+SETTLING: tuple[str, ...] = ("changelog", "store")
+"""(c) and (d): what is done of the cycles that are committed, of a few at a time."""
 
 NATIVE_SHARE: float = 0.5 if is_installed() else 0.0
 """Of workers that decide with the compiled hot path."""
 
-LOG_STEPS: Final = 2
-"""How many of them are of the log; the others write. While one cycle is written, the next may be logged."""
-
-CYCLES_MAX: Final = 3
+CYCLES_MAX: Final = (3, 8)
 """Cycles of one stage under way at once."""
 
 
@@ -62,7 +62,7 @@ class Owned:
 
 @dataclass(eq=False, slots=True)
 class Change:
-    """What a plan changes in the state of one partition: encoded records, None removes."""
+    """What plans change in the state of one partition: encoded records, None removes."""
 
     owned: Owned
     applied: int
@@ -77,17 +77,32 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Plan:
-    """One cycle, decided, and how far its commit is."""
+    """One cycle, decided."""
 
     taken: list[tuple[Owned, list[LogRecord]]] = field(default_factory=list)
     batch: Batch = field(default_factory=Batch)
     outgoing: list[Outgoing] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     step: int = 0
+    """Of `COMMIT`."""
     sends: list[deque[Outgoing]] | None = None
     """What is left to send, by target; a target's records keep their order."""
-    rest: list[Change] | None = None
-    """Changes that the step under way is still to take care of."""
+
+    @property
+    def is_committed(self) -> bool:
+        return self.step == len(COMMIT)
+
+
+@dataclass(eq=False, slots=True)
+class Settling:
+    """The settling of some cycles, and how far it is."""
+
+    plans: list[Plan]
+    changes: list[Change]
+    """Of each partition, those of all cycles in one."""
+    step: int = 0
+    stored: int = 0
+    """How many of the changes the stores have."""
 
 
 class Stage:
@@ -104,12 +119,14 @@ class Stage:
         self.haste = random.choice((0.02, 0.2, 0.6))
         """How soon a cycle is decided: the later, the more is pending."""
         self.overlap = random.choice((0.1, 0.5, 0.9))
-        """How soon the next cycle is logged while one is written."""
+        """How soon the next cycle is committed while some are settled, or wait for it."""
+        self.cycles_max = random.choice(CYCLES_MAX)
         self.definitions = postgres.definitions
         self.rules = RULES
         self.writer = kafka.new_writer()
         self.owned: dict[Partition, Owned] = {}
         self.plans: list[Plan] = []
+        self.settling: Settling | None = None
         self.stores: dict[Partition, Store] = {}
 
     def take_over(self, partition: Partition) -> Owned:
@@ -140,7 +157,7 @@ class Stage:
 
     def can_decide(self) -> bool:
         """Whether a cycle may begin."""
-        if len(self.plans) < CYCLES_MAX:
+        if len(self.plans) < self.cycles_max:
             logs = self.kafka.logs
             for owned in self.owned.values():
                 if owned.taken < len(logs[owned.partition]):
@@ -165,32 +182,53 @@ class Stage:
         raise NotImplementedError
 
     def advance(self) -> str:
-        """Go a little on, with the oldest plan or with what is to be logged next; returns what was done.
+        """Go a little on: commit the next plan, or settle some of those that are committed; returns what was done.
 
         Raises ProducerFencedError or FencedError where a partition is not ours any more.
         """
-        plan = self.plans[0]
-        unlogged = next((each for each in self.plans if each.step < LOG_STEPS), plan)
-        if unlogged is not plan and self.random.random() < self.overlap:
-            plan = unlogged
-        step = STEPS[plan.step]
-        done = True
-        if step == "outgoing":
-            done = self._send_some(plan)
-        elif step == "postgres":
+        committed = [plan for plan in self.plans if plan.is_committed]
+        following = next((plan for plan in self.plans if not plan.is_committed), None)
+        if following is not None and (not committed or self.random.random() < self.overlap):
+            return self._commit(following)
+        if self.settling is None:
+            count = 1 + int(self.random.random() * len(committed))
+            self.settling = self._settling_of(committed[:count])
+        return self._settle(self.settling)
+
+    def _commit(self, plan: Plan) -> str:
+        step = COMMIT[plan.step]
+        if step == "postgres":
             self.postgres.commit(plan.batch)
-        elif step == "changelog":
-            self._log(plan)
-        elif plan.changes:
-            if plan.rest is None:
-                plan.rest = self.random.sample(plan.changes, len(plan.changes))
-            self._store(plan.rest.pop())
-            done = not plan.rest
-        if done:
             plan.step += 1
-            plan.rest = None
-            if plan.step == len(STEPS):
-                del self.plans[0]
+        elif self._send_some(plan):
+            plan.step += 1
+        return step
+
+    def _settling_of(self, plans: list[Plan]) -> Settling:
+        changes: dict[Partition, Change] = {}
+        for plan in plans:
+            for change in plan.changes:
+                before = changes.get(change.owned.partition)
+                records, seen = ({}, {}) if before is None else (before.records, before.seen)
+                changes[change.owned.partition] = Change(
+                    change.owned, change.applied, {**records, **change.records}, {**seen, **change.seen}
+                )
+        return Settling(plans, self.random.sample([*changes.values()], len(changes)))
+
+    def _settle(self, settling: Settling) -> str:
+        step = SETTLING[settling.step]
+        done = True
+        if step == "changelog":
+            self._log(settling.changes)
+        elif settling.changes:
+            self._store(settling.changes[settling.stored])
+            settling.stored += 1
+            done = settling.stored == len(settling.changes)
+        if done:
+            settling.step += 1
+            if settling.step == len(SETTLING):
+                del self.plans[: len(settling.plans)]
+                self.settling = None
         return step
 
     def _send_some(self, plan: Plan) -> bool:
@@ -208,10 +246,10 @@ class Stage:
                 del plan.sends[index]
         return not plan.sends
 
-    def _log(self, plan: Plan) -> None:
-        transactions = {change.owned.partition: change.encoded() for change in plan.changes}
+    def _log(self, changes: list[Change]) -> None:
+        transactions = {change.owned.partition: change.encoded() for change in changes}
         positions = self.kafka.transact(self.writer, transactions)
-        for change in plan.changes:
+        for change in changes:
             change.transaction = transactions[change.owned.partition]
             change.position = positions[change.owned.partition]
 
@@ -220,15 +258,14 @@ class Stage:
 
     def unsent(self) -> list[deque[Outgoing]]:
         """What a crash leaves unsent of the cycle that had begun to send."""
-        for plan in self.plans:
-            if STEPS[plan.step] == "outgoing" and plan.sends is not None:
-                return plan.sends
-        return []
+        return next((plan.sends for plan in self.plans if plan.sends), [])
 
     def clear(self) -> None:
         """The process has ended; another one begins."""
         self.owned.clear()
         self.plans.clear()
+        self.settling = None
+        self.definitions = self.postgres.definitions
         self.writer = self.kafka.new_writer()
 
     def let_go(self, partition: Partition) -> None:
@@ -337,9 +374,10 @@ class CompanyStage(Stage):
                 kept[key] = apply_company(old, update, self.definitions)
             to_offset = records[-1].offset + 1
             committed = max(owned.committed, to_offset)
-            plan.batch.companies.extend(
-                (company_row(names[key], record, self.definitions), to_offset) for key, record in kept.items()
-            )
+            if to_offset > owned.committed:
+                plan.batch.companies.extend(
+                    (company_row(names[key], record, self.definitions), to_offset) for key, record in kept.items()
+                )
             plan.batch.progress.append(Move(*owned.partition, owned.epoch, owned.committed, committed))
             owned.applied, owned.committed = max(owned.applied, to_offset), committed
             encoded = {key: state.encode(record) for key, record in kept.items()}

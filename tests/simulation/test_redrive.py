@@ -34,6 +34,8 @@ COPIES_MAX = 3
 class RedrivingWorld(World):
     """A world whose operator lets the quarantine go in again, in its second part."""
 
+    has_backups = False
+
     def __init__(self, planned: Scenario, random: Random) -> None:
         super().__init__(planned, random)
         self.met: Counter[str] = Counter()

@@ -16,7 +16,8 @@ RUNS = int(os.environ.get("TIDEMARK_SIMULATION_RUNS", "1000"))
 
 EVENTS = (
     *("claim of", "contribution of", "withdrawal of", "act on"),
-    *("is fenced", "worker 1 dies", "with its disk", "router 0 dies", "arrives", "lets go", "ahead in state"),
+    *("is fenced", "worker 1 dies", "with its disk", "router 0 dies", "arrives", "lets go", "put back"),
+    *("ahead in state", "ahead in Postgres"),
 )
 """What events are told with."""
 

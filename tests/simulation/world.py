@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tests.oracle import Record
     from tests.simulation.scenario import Scenario
+    from tests.simulation.stages import Owned
 
 EVENTS_MAX: Final = 20_000
 """A run that is not at rest by then will never be: most need a few hundred."""
@@ -40,6 +41,12 @@ EVENTS_MAX: Final = 20_000
 @cache
 def _settings(leaves_partitions: int) -> Settings:
     return Settings(leaves_partitions=leaves_partitions, companies_partitions=2)
+
+
+def _ahead(owned: Owned) -> str:
+    if owned.applied == owned.committed:
+        return ""
+    return "ahead in state: " if owned.applied > owned.committed else "ahead in Postgres: "
 
 
 class UnrestError(Exception):
@@ -108,6 +115,9 @@ class Router:
 class World:
     """One run. `events` tells what happened, if `is_told`."""
 
+    has_backups = True
+    """Whether Postgres may be put back to an earlier moment."""
+
     def __init__(self, scenario: Scenario, random: Random, *, is_told: bool = False) -> None:
         self.random = random
         self.rules = RULES
@@ -119,6 +129,8 @@ class World:
         self.acts = list(scenario.acts)
         self.late: list[deque[Outgoing]] = []
         """Sent by workers that have died since; still on the way."""
+        self.promptness = random.choice((0.01, 0.3))
+        """How soon it arrives."""
         make = (self.kafka, self.postgres, self.settings, random)
         workers = random.randint(2, 3)
         self.stages: list[Stage] = [LeafStage(f"worker {number}", *make) for number in range(workers)]
@@ -131,9 +143,10 @@ class World:
             for number in range(settings.companies_partitions)
         }
         """Partitions, each with who may own it."""
+        self.backup = self.postgres.backup()
         self.owners: dict[Partition, int] = {}
         """Who owns each partition, as the group has it: an index of `stages`."""
-        self.chaos = random.choice((0.0, 0.01, 0.04, 0.12))
+        self.chaos = random.choice((0.0, 0.01, 0.04, 0.12, 0.25))
         """How often something breaks."""
         self.chaotic_events = random.choice((30, 100, 300))
         self.weights = [random.choice((0.2, 1.0, 3.0)) for _ in self.stages]
@@ -179,7 +192,7 @@ class World:
             weights.append(0.3)
         if self.late:
             does.append(self._arrive_late)
-            weights.append(0.3)
+            weights.append(self.promptness)
         if len(self.owners) < len(self.candidates):
             does.append(self._assign)
             weights.append(1.5)
@@ -239,10 +252,7 @@ class World:
             return
         owned = stage.take_over(partition)
         self.owners[partition] = number
-        self._tell(
-            f"{stage.name} takes {partition} over, {'ahead in state: ' if owned.applied > owned.committed else ''}"
-            f"S {owned.applied}, P {owned.committed}"
-        )
+        self._tell(f"{stage.name} takes {partition} over, {_ahead(owned)}S {owned.applied}, P {owned.committed}")
 
     def _break_something(self) -> None:
         random = self.random
@@ -254,6 +264,8 @@ class World:
             self._tell(f"router {router.partition[1]} dies")
         elif drawn < 0.55:
             self._end(int(random.random() * len(self.stages)))
+        elif drawn < 0.6 and self.has_backups:
+            self._put_back()
         elif drawn < 0.85:
             # The older owner goes on, as one whose session has timed out would, until it meets a fence.
             self._take_over(random.choice(list(self.candidates)))
@@ -270,6 +282,20 @@ class World:
             stage.stores.clear()
         self.owners = {partition: owner for partition, owner in self.owners.items() if owner != number}
         self._tell(f"{stage.name} dies{'' if keeps_disk else ', with its disk'}")
+
+    def _put_back(self) -> None:
+        """Postgres is backed up; or everything is stopped, and Postgres put back to the last backup."""
+        if self.random.random() < 0.7:
+            self.backup = self.postgres.backup()
+            self._tell("Postgres is backed up")
+            return
+        self._tell("Postgres is put back")
+        self.postgres.restore(self.backup)
+        for number in range(len(self.stages)):
+            self._end(number)
+        for router in self.routers:
+            self._lose(router.sends)
+            router.take_over()
 
     def _lose(self, sends: list[deque[Outgoing]]) -> None:
         """Of what is unsent to each target, a part of the beginning may still arrive."""

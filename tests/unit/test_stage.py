@@ -25,16 +25,16 @@ class Record:
 
 
 class Noting:
-    """A handler whose cycles wait for `log_gate` to be logged, and for `gate` to be written."""
+    """A handler whose cycles wait for `commit_gate` to be committed, and for `gate` to be settled."""
 
     def __init__(self):
-        self.decided, self.logging, self.logged, self.passed = [], [], [], []
-        self.begun, self.committed = [], []
-        self.gate, self.log_gate = asyncio.Event(), asyncio.Event()
+        self.decided, self.committing, self.committed, self.passed = [], [], [], []
+        self.begun, self.settled = [], []
+        self.gate, self.commit_gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
-        self.log_gate.set()
-        self.extra = self.writes = 0
-        self.error = self.log_error = None
+        self.commit_gate.set()
+        self.extra = self.settlings = 0
+        self.error = self.commit_error = None
 
     async def take_over(self, partition):
         return 0
@@ -53,20 +53,20 @@ class Noting:
         self.decided.append({partition: [each.offset for each in records] for partition, records in taken.items()})
         return len(self.decided) - 1
 
-    async def log(self, plan):
-        self.logging.append(plan)
-        await self.log_gate.wait()
-        if self.log_error is not None:
-            raise self.log_error
-        self.logged.append(plan)
+    async def commit(self, plan):
+        self.committing.append(plan)
+        await self.commit_gate.wait()
+        if self.commit_error is not None:
+            raise self.commit_error
+        self.committed.append(plan)
 
-    async def write(self, plans):
-        self.writes += 1
+    async def settle(self, plans):
+        self.settlings += 1
         self.begun += plans
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        self.committed += plans
+        self.settled += plans
 
 
 class Running:
@@ -107,7 +107,7 @@ async def running(cycle_records_max=100, positions=((P0, 0),), **pace):
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
         made.handler.gate.set()
-        made.handler.log_gate.set()
+        made.handler.commit_gate.set()
         await made.settled()
 
 
@@ -116,7 +116,7 @@ async def test_everything_pending_is_one_cycle():
         on.batch(0, 1)
         on.batch(2)
         on.batch(7, 8, partition=P1)
-        await on.until(lambda: on.handler.committed)
+        await on.until(lambda: on.handler.settled)
         assert on.handler.decided == [{P0: [0, 1, 2], P1: [7, 8]}]
         assert (on.stage.position(P0), on.stage.position(P1)) == (3, 9)
 
@@ -134,7 +134,7 @@ async def test_a_cycle_takes_a_fair_share_and_the_rest_comes_next():
 async def test_records_gather_between_cycles_that_have_a_least_distance():
     async with running(cycle_records_max=4, cycle_s_min=WAIT_S * 100) as on:
         on.batch(0)
-        await on.until(lambda: on.handler.committed)
+        await on.until(lambda: on.handler.settled)
         on.batch(1)
         on.batch(2)
         await on.settled()
@@ -144,57 +144,57 @@ async def test_records_gather_between_cycles_that_have_a_least_distance():
         assert on.stage.position(P0) == 1
 
 
-async def test_what_is_logged_between_writes_that_have_a_least_distance_is_written_together():
-    async with running(write_s_min=0.05) as on:
+async def test_what_is_committed_between_times_of_settling_is_settled_together():
+    async with running(settle_s_min=0.05) as on:
         for offset in range(9):
             on.batch(offset)
             await on.settled()
-        assert on.handler.logged == [*range(9)]
-        assert on.handler.committed == [0]
-        assert on.stage.done(P0) == 1
-        await on.until(lambda: len(on.handler.committed) == 9)
         assert on.handler.committed == [*range(9)]
-        assert on.handler.writes == 2
+        assert on.handler.settled == [0]
+        assert on.stage.done(P0) == 9
+        await on.until(lambda: len(on.handler.settled) == 9)
+        assert on.handler.settled == [*range(9)]
+        assert on.handler.settlings == 2
         assert on.stage.done(P0) == 9
 
 
-async def test_a_full_cycle_is_written_at_once():
-    async with running(cycle_records_max=4, write_s_min=WAIT_S * 100) as on:
+async def test_a_full_cycle_is_settled_at_once():
+    async with running(cycle_records_max=4, settle_s_min=WAIT_S * 100) as on:
         for offset in range(9):
             on.batch(offset)
             await on.settled()
-        await on.until(lambda: len(on.handler.committed) == 9)
+        await on.until(lambda: len(on.handler.settled) == 9)
 
 
-async def test_no_more_is_forwarded_than_three_full_cycles_while_nothing_can_be_written():
-    async with running(cycle_records_max=4, write_s_min=0.001) as on:
+async def test_no_more_is_committed_than_two_full_cycles_while_nothing_can_be_settled():
+    async with running(cycle_records_max=4, settle_s_min=0.001) as on:
         on.handler.gate.clear()
         for offset in range(30):
             on.batch(offset)
             await on.settled()
-        assert on.handler.logged == [*range(8)]
+        assert on.handler.committed == [*range(8)]
         on.handler.gate.set()
         await on.until(lambda: on.stage.done(P0) == 30)
 
 
-async def test_quiesce_does_not_wait_for_the_next_write():
-    async with running(write_s_min=WAIT_S * 100) as on:
+async def test_quiesce_does_not_wait_for_the_time_to_settle():
+    async with running(settle_s_min=WAIT_S * 100) as on:
         for offset in range(3):
             on.batch(offset)
             await on.settled()
         async with asyncio.timeout(WAIT_S):
             await on.stage.quiesce()
-        assert on.handler.committed == [0, 1, 2]
+        assert on.handler.settled == [0, 1, 2]
         on.stage.open()
         on.batch(3)
         await on.settled()
-        assert (on.handler.logged, on.handler.committed) == ([0, 1, 2, 3], [0, 1, 2])
+        assert (on.handler.committed, on.handler.settled) == ([0, 1, 2, 3], [0, 1, 2])
 
 
 async def test_a_full_cycle_does_not_wait():
     async with running(cycle_records_max=4, cycle_s_min=WAIT_S * 100) as on:
         on.batch(0)
-        await on.until(lambda: on.handler.committed)
+        await on.until(lambda: on.handler.settled)
         on.batch(*range(1, 10))
         await on.until(lambda: on.records() == [*range(9)])
         await on.settled()
@@ -206,46 +206,46 @@ async def test_what_has_gathered_is_taken_when_the_time_has_come():
         for offset in range(3):
             on.batch(offset)
             await on.settled()
-        await on.until(lambda: len(on.handler.committed) == 2)
+        await on.until(lambda: len(on.handler.settled) == 2)
         assert on.handler.decided == [{P0: [0]}, {P0: [1, 2]}]
 
 
-async def test_at_most_three_cycles_are_under_way_and_commits_are_in_order():
+async def test_at_most_three_cycles_are_under_way_and_settled_in_order():
     async with running(cycle_records_max=1) as on:
         on.handler.gate.clear()
         for offset in range(5):
             on.batch(offset)
         await on.settled()
-        assert (len(on.handler.decided), on.handler.logged, on.handler.begun) == (3, [0, 1], [0])
-        assert on.handler.committed == []
+        assert (len(on.handler.decided), on.handler.committed, on.handler.begun) == (3, [0, 1], [0])
+        assert on.handler.settled == []
         on.handler.gate.set()
-        await on.until(lambda: len(on.handler.committed) == 5)
-        assert on.handler.committed == on.handler.logged == [0, 1, 2, 3, 4]
+        await on.until(lambda: len(on.handler.settled) == 5)
+        assert on.handler.settled == on.handler.committed == [0, 1, 2, 3, 4]
 
 
-async def test_a_cycle_is_decided_while_another_one_is_logged():
+async def test_a_cycle_is_decided_while_another_one_is_committed():
     async with running(cycle_records_max=1) as on:
-        on.handler.log_gate.clear()
+        on.handler.commit_gate.clear()
         for offset in range(5):
             on.batch(offset)
         await on.settled()
-        assert (len(on.handler.decided), on.handler.logging, on.handler.begun) == (2, [0], [])
-        on.handler.log_gate.set()
-        await on.until(lambda: len(on.handler.committed) == 5)
-        assert on.handler.logging == on.handler.committed == [0, 1, 2, 3, 4]
+        assert (len(on.handler.decided), on.handler.committing, on.handler.begun) == (2, [0], [])
+        on.handler.commit_gate.set()
+        await on.until(lambda: len(on.handler.settled) == 5)
+        assert on.handler.committing == on.handler.settled == [0, 1, 2, 3, 4]
 
 
-async def test_records_gather_while_nothing_more_is_pending_and_a_cycle_is_logged():
+async def test_records_gather_while_nothing_more_is_pending_and_a_cycle_is_committed():
     async with running() as on:
-        on.handler.log_gate.clear()
+        on.handler.commit_gate.clear()
         on.batch(0)
         await on.settled()
         on.batch(1)
         on.batch(2)
         await on.settled()
         assert on.records() == [0]
-        on.handler.log_gate.set()
-        await on.until(lambda: len(on.handler.committed) == 2)
+        on.handler.commit_gate.set()
+        await on.until(lambda: len(on.handler.settled) == 2)
         assert on.handler.decided == [{P0: [0]}, {P0: [1, 2]}]
 
 
@@ -268,7 +268,7 @@ async def test_work_without_records_makes_a_cycle():
     async with running() as on:
         on.handler.extra = 2
         on.stage.wake()
-        await on.until(lambda: len(on.handler.committed) == 2)
+        await on.until(lambda: len(on.handler.settled) == 2)
         assert on.handler.decided == [{}, {}]
 
 
@@ -285,7 +285,7 @@ async def test_quiesce_finishes_what_has_begun_and_forgets_what_is_pending():
         async with asyncio.timeout(WAIT_S):
             await quiescing
         # What was decided is committed, and reading goes on behind it: 6 is to be read again.
-        assert on.handler.committed == [0, 1, 2]
+        assert on.handler.settled == [0, 1, 2]
         assert on.stage.position(P0) == on.stage.done(P0) == 6
         assert on.batch(6) is None  # closed: dropped
         on.stage.open()
@@ -384,7 +384,7 @@ async def test_several_holes_while_a_cycle_is_under_way():
 async def test_offsets_without_records_are_stepped_over_when_idle():
     async with running() as on:
         on.batch(0, 1)
-        await on.until(lambda: on.handler.committed)
+        await on.until(lambda: on.handler.settled)
         assert on.stage.passed_over(P0, 4, handed=2, given=2) is None
         assert on.handler.passed == [(P0, 4)]
         assert on.stage.position(P0) == 4
@@ -414,7 +414,7 @@ async def test_nothing_is_stepped_over_that_is_pending_or_on_its_way():
 async def test_records_that_were_given_to_nobody_are_read_again_where_none_follows_them(handed):
     async with running() as on:
         on.batch(0, 1)
-        await on.until(lambda: on.handler.committed)
+        await on.until(lambda: on.handler.settled)
         assert on.stage.passed_over(P0, 5, handed=handed, given=4) == 2
         assert on.stage.position(P0) == 2
         assert on.handler.passed == []
@@ -437,7 +437,7 @@ async def test_a_record_out_of_turn_ends_the_stage():
             await made.stage.run(made.failures.append)
 
 
-async def test_a_commit_that_fails_is_told_and_nothing_is_committed_behind_it():
+async def test_settling_that_fails_is_told_and_nothing_is_settled_behind_it():
     made = Running(Noting(), cycle_records_max=1)
     made.stage.own(P0, 0)
     made.stage.open()
@@ -452,16 +452,29 @@ async def test_a_commit_that_fails_is_told_and_nothing_is_committed_behind_it():
     assert made.handler.begun == [0]
 
 
-async def test_a_cycle_that_cannot_be_logged_is_told_and_nothing_is_logged_or_written_behind_it():
+async def test_a_cycle_that_cannot_be_committed_is_told_and_nothing_is_committed_or_settled_behind_it():
     made = Running(Noting(), cycle_records_max=1)
     made.stage.own(P0, 0)
     made.stage.open()
-    made.handler.log_error = RuntimeError("fenced")
+    made.handler.commit_error = RuntimeError("fenced")
     for offset in range(4):
         made.batch(offset)
     with pytest.raises(RuntimeError, match="fenced"):
         async with asyncio.timeout(WAIT_S):
             await made.stage.run(made.failures.append)
     await made.settled()
-    assert made.failures[0] is made.handler.log_error
-    assert (made.handler.logging, made.handler.begun) == ([0], [])
+    assert made.failures[0] is made.handler.commit_error
+    assert (made.handler.committing, made.handler.begun) == ([0], [])
+
+
+async def test_cycles_that_were_settled_together_are_no_longer_under_way():
+    async with running(settle_s_min=1e-6) as on:
+        on.handler.gate.clear()
+        for number in range(40):
+            for offset in range(3 * number, 3 * number + 3):
+                on.batch(offset)
+                await on.settled()
+            assert on.handler.committed == [*range(3 * number + 3)]
+            on.handler.gate.set()
+            on.handler.gate.clear()
+            await on.until(lambda begun=number + 2: on.handler.settlings == begun)

@@ -3,20 +3,24 @@
 Workers keep state in stores that nobody else may open; the compacted changelog has the same records.
 """
 
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from aiokafka import TopicPartition
 
+from contracts.errors import ServiceError
 from contracts.settings import Settings
 from operations.explanation import Explanation, explain, needed_keys
 from sinks.postgres import queries
 from sinks.postgres.database import Connection, Database
 from sinks.postgres.definitions import DefinitionStore
+from sinks.postgres.progress import read_progress
 from sinks.postgres.standing import claims_of
 from streams.engine.cluster import Cluster, bounds, partitions_of
 from streams.engine.context import partition_of
 from tables.leaves import Record, decode, leaf_of
+from tables.positions import APPLIED, decode_position
 
 POLL_MS: Final = 200
 """How long one round waits for records."""
@@ -26,6 +30,9 @@ POLL_RECORDS_MAX: Final = 20_000
 
 FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 """Reading is bound by bytes, so a fetch is large."""
+
+BEHIND_S_MAX: Final = 10.0
+"""How long a changelog may be behind Postgres: a tenth of a second under a worker that is idle, more under load."""
 
 OnRead = Callable[[int, int], None]
 """Told how many offsets of the changelog have been passed, and how many there are."""
@@ -37,7 +44,7 @@ async def explain_profile(
     """Explain the profile of a userId, an anonymousId or a leaf; None where nobody has this identifier.
 
     Reads the changelog's partitions of the profile's leaves from their beginnings. Raises ServiceError when there is no
-    changelog.
+    changelog, or one that stays behind Postgres.
     """
     found = await queries.profile(connection, identifier)
     if found is None:
@@ -49,20 +56,33 @@ async def explain_profile(
         definitions = await DefinitionStore(database).load()
     finally:
         await database.close()
-    state = await read_state(settings, needed_keys(root, leaves, others), on_read)
+    progress = await read_progress(connection, settings.app_version)
+    reached = {
+        number: row.next_offset or 0 for (topic, number), row in progress.items() if topic == settings.leaves_topic
+    }
+    state = await read_state(settings, needed_keys(root, leaves, others), reached, on_read)
     return explain(root, leaves, others, state, definitions)
 
 
 async def read_state(
-    settings: Settings, keys: Collection[bytes], on_read: OnRead = lambda _read, _total: None
+    settings: Settings,
+    keys: Collection[bytes],
+    reached: Mapping[int, int],
+    on_read: OnRead = lambda _read, _total: None,
 ) -> dict[bytes, Record]:
-    """Return the records of the leaves table that stand under these keys, as the committed changelog has them."""
+    """Return the records of the leaves table that stand under these keys, as the committed changelog has them.
+
+    `reached` are the offsets of the leaves topic, by partition, that the changelog has to have applied. Raises
+    ServiceError where it has not within `BEHIND_S_MAX`.
+    """
     cluster, topic = Cluster(settings), settings.leaves_changelog
     count = await partitions_of(cluster, topic)
     numbers = {partition_of(leaf_of(key).encode(), count) for key in keys}
     consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
     await consumer.start()
     raw: dict[bytes, bytes] = {}
+    applied = dict.fromkeys(numbers, 0)
+    give_up_s = time.monotonic() + BEHIND_S_MAX
     try:
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         limits = await bounds(consumer, partitions)
@@ -74,10 +94,16 @@ async def read_state(
             left = sum([max(0, limits[each].end - await consumer.position(each)) for each in partitions])
             on_read(total - left, total)
             if not left:
-                break
-            for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
+                behind = [number for number in numbers if applied[number] < reached.get(number, 0)]
+                if not behind:
+                    break
+                if time.monotonic() > give_up_s:
+                    raise ServiceError(_behind(topic, behind[0], applied[behind[0]], reached[behind[0]]))
+            for of, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
                 for record in records:
-                    if record.key in keys:
+                    if record.key == APPLIED:
+                        applied[of.partition] = decode_position(record.value) or 0
+                    elif record.key in keys:
                         if record.value is None:
                             raw.pop(record.key, None)
                         else:
@@ -85,3 +111,10 @@ async def read_state(
     finally:
         await consumer.stop()
     return {key: decode(key, value) for key, value in raw.items()}
+
+
+def _behind(topic: str, number: int, applied: int, reached: int) -> str:
+    return (
+        f"expected {topic}/{number} to have applied what Postgres has, to offset {reached} of the leaves topic; it is "
+        f"at {applied}: a worker was killed in between, and none has taken the partition over. Start one, and ask again"
+    )

@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -171,9 +172,10 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
     for name in ("leaves", "seen", "companies"):
         app.Table(name)
 
-    async def hand_over(stream: StreamT[Arrived]) -> None:
-        async for batch in stream:
-            engine.arrived(batch)
+    async def hand_over(stream: StreamT[Sequence[Arrived]]) -> None:
+        async for batches in stream:
+            for batch in batches:
+                engine.arrived(batch)
 
     for reader, topics in (
         (router, settings.source_topics),

@@ -18,7 +18,7 @@ class Partition(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """A fetched batch of one partition: the value of one Faust event."""
+    """A fetched batch of one partition. Those of a topic are the value of one Faust event."""
 
     topic: str
     partition: int

@@ -35,7 +35,7 @@ CYCLE_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2000, 4000, 80
 LATENCY_BUCKETS_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 """From a quiet system's to that of a backlog."""
 
-LATENCY_SAMPLES_MAX: Final = 64
+LATENCY_SAMPLES_MAX: Final = 16
 """Records whose latency is looked at in one cycle, evenly spaced in each partition, one of each at least: less than a
 tenth of a millisecond."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,6 +14,7 @@ from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.records import foreign
+from streams.engine.turns import Turns
 from tables import companies
 from tables.positions import APPLIED, encode_position
 
@@ -99,7 +99,7 @@ class CompanyHandler:
 
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> CompanyPlan:
         """Every company that was touched, and its row."""
-        plan = CompanyPlan(now_ms())
+        plan, turns = CompanyPlan(now_ms()), Turns()
         definitions = self._context.definitions.current
         plan.batch.definitions_version = definitions.version
         for partition, records in taken.items():
@@ -108,7 +108,7 @@ class CompanyHandler:
             kept = self._load(owned, {update.company_id for update in updates})
             for update in updates:
                 kept[update.company_id] = apply_company(kept.get(update.company_id), update, definitions)
-            await asyncio.sleep(0)
+            await turns.give()
             to_offset = records[-1].offset + 1
             if to_offset > owned.committed:
                 plan.batch.companies.extend((company_row(name, kept[name], definitions), to_offset) for name in kept)

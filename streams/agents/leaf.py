@@ -6,11 +6,10 @@ numbered steps (`LeafHandler.commit`, `LeafHandler.settle`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sinks.postgres.batch import Batch, Move
 from streams.agents.leaf_partition import Decided, PartitionCycle, Read, hot_path
@@ -21,12 +20,13 @@ from streams.engine import crash_points
 from streams.engine.context import now_ms
 from streams.engine.ownership import OwnedState, last_of, next_to_remake, take_over_state
 from streams.engine.producer import runs_of
+from streams.engine.turns import Turns
 from tables import leaves
 from tables.positions import APPLIED, encode_position
 from tables.seen import SeenMessages, encode_offset, pack_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from contracts.definitions import Definitions
     from sinks.postgres.batch import Refused
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from streams.metrics import StageMeter
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 REMADE_PROFILES_MAX: Final = 5000
 """Profiles made again in one cycle after a definition was changed: a few megabytes, a fraction of a second."""
@@ -113,7 +111,7 @@ class LeafHandler:
 
     async def decide(self, taken: Mapping[Partition, Sequence[Record]]) -> LeafPlan:
         """What every record leads to: state, rows, messages to others, counts."""
-        plan = LeafPlan(now_ms())
+        plan, turns = LeafPlan(now_ms()), Turns()
         current = self._context.definitions.current
         new: set[tuple[str, str]] = set()
         for partition, records in taken.items():
@@ -127,12 +125,12 @@ class LeafHandler:
                 committed=owned.committed,
                 highs=owned.highs,
             )
-            await _give_way(cycle.read(current))
+            await turns.take(cycle.read(current))
             new |= cycle.undefined(current)
         definitions = await self._context.definitions.ensure(new) if new else current
         plan.batch.definitions_version = definitions.version
         for partition, cycle in plan.cycles.items():
-            await self._decide_partition(self._owned[partition], cycle, definitions, plan)
+            await self._decide_partition(self._owned[partition], cycle, definitions, plan, turns)
         for owned in self._owned.values():
             if owned.is_to_remake(definitions.retyped):
                 self._remake(owned, definitions, plan)
@@ -140,10 +138,10 @@ class LeafHandler:
         return plan
 
     async def _decide_partition(
-        self, owned: OwnedState, cycle: PartitionCycle, definitions: Definitions, plan: LeafPlan
+        self, owned: OwnedState, cycle: PartitionCycle, definitions: Definitions, plan: LeafPlan, turns: Turns
     ) -> None:
         self._seen[owned.partition].rotate(plan.decided_ms)
-        decided = await _give_way(
+        decided = await turns.take(
             cycle.decide(
                 definitions,
                 self._reader(owned, self._under_way),
@@ -294,13 +292,3 @@ def changes_of(plans: Sequence[LeafPlan]) -> list[Changes]:
             seen.update(decided.seen)
             changes[owned.partition] = Changes(owned, decided.applied, records, seen)
     return [*changes.values()]
-
-
-async def _give_way(steps: Generator[None, None, Result]) -> Result:
-    """Take steps to their end, with a turn for other tasks between them."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return cast("Result", end.value)
-        await asyncio.sleep(0)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streams.engine.records import Record
 
 GIVE_WAY_EVERY: Final = 200
-"""Records that Python reads or decides before other tasks get a turn: about 5 ms."""
+"""Records that Python reads or decides at a time: about 5 ms."""
 
 Read = Callable[[Collection[bytes]], Mapping[bytes, bytes]]
 """Returns the encoded records that stand under these keys of `tables.leaves`, as far as there are any."""

@@ -169,7 +169,7 @@ async def test_a_worker_that_hangs_ends_and_tells_where(settings: Settings) -> N
             await holder.close()
         log = running.log("a")
         assert "router has got nothing done for" in log
-        assert "task router-write of loop 0" in log
+        assert "task router-settle of loop 0" in log
         assert "asyncpg" in log
         assert "thread MainThread" in log
         running.start("a")
@@ -248,5 +248,5 @@ async def test_told_to_stop_while_postgres_hangs(settings: Settings) -> None:
             await holder.close()
         log = running.log("a")
         assert "expected what is under way to end within 6 s; still there is" in log
-        assert "router: write for" in log
+        assert "router: settle for" in log
         assert "TimeoutError" not in log

@@ -64,11 +64,6 @@ SIDE_CYCLE_S_MIN: Final = 0.5
 """Least time between two cycles of the stages with few records, companies and the quarantine: a cycle costs the broker
 and Postgres as much for ten records as for a thousand. The first record after a rest is taken at once."""
 
-ROUTER_CYCLE_S_MIN: Final = 0.008
-LEAF_CYCLE_S_MIN: Final = 0.015
-"""Likewise for the stages that every message goes through, where requests are what a small cycle costs: at 3,000 events
-a second half of the time from event to row was spent waiting for cycles of a few dozen records to get their turn."""
-
 SETTLE_S_MIN: Final = 0.1
 """Least time between two writes of the router's progress, and between two changelog transactions of the leaves, unless
 there is much of it: nothing waits for them. What was forwarded since is forwarded again after a crash, and found out by
@@ -145,8 +140,8 @@ def build_app(settings: Settings, worker: str) -> WorkerApp:
         meter = context.metrics.stage(name)
         return Stage(name, handler(context, meter), meter, cycle_records_max=settings.cycle_records_max, **pace)
 
-    router = stage("router", RouterHandler, cycle_s_min=ROUTER_CYCLE_S_MIN, settle_s_min=SETTLE_S_MIN)
-    leaf = stage("leaf", LeafHandler, cycle_s_min=LEAF_CYCLE_S_MIN, settle_s_min=SETTLE_S_MIN)
+    router = stage("router", RouterHandler, settle_s_min=SETTLE_S_MIN)
+    leaf = stage("leaf", LeafHandler, settle_s_min=SETTLE_S_MIN)
     company = stage("company", CompanyHandler, cycle_s_min=SIDE_CYCLE_S_MIN)
     quarantine = stage("quarantine", QuarantineHandler, cycle_s_min=SIDE_CYCLE_S_MIN)
     engine = Engine(

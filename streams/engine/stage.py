@@ -118,7 +118,8 @@ class Stage(Generic[Plan]):
         self._committed: list[tuple[Plan, int]] = []
         """Cycles that are to be settled next, with the number of their records."""
         self._settling: asyncio.Task[None] | None = None
-        """Settles all that is committed when its time has come; the next one begins where there is more by then."""
+        """Settles what is committed when its time has come. There is one while anything is committed and not settled;
+        one that has failed stays."""
         self._unsettled_cycles = 0
         self._unsettled_records = 0
         """Of those that are committed, or about to be."""
@@ -127,7 +128,6 @@ class Stage(Generic[Plan]):
         self._hurry = asyncio.Event()
         """Set where settling shall not wait any longer."""
         self._is_open = False
-        self._has_failed = False
         self._fail: Callable[[BaseException], None]
 
     def own(self, partition: Partition, position: int) -> None:
@@ -227,7 +227,7 @@ class Stage(Generic[Plan]):
             # Who loses patience with these is to see what they hang in.
             if self._committing is not None:
                 await asyncio.shield(self._committing)
-            while self._settling is not None and not self._settling.done():
+            while self._settling is not None:
                 await asyncio.shield(self._settling)
         self._arrived.update(self._taken)
 
@@ -268,15 +268,9 @@ class Stage(Generic[Plan]):
         )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Tell of an error; else see to what is left to settle."""
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self._has_failed = True
+        """Tell of an error."""
+        if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
-        elif self._committed and not self._has_failed and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.create_task(self._settle(), name=f"{self.name}-settle")
-            self._settling.add_done_callback(self._ended)
 
     def _rest_s(self) -> float:
         """How long the next cycle is still to wait for more records."""
@@ -302,19 +296,28 @@ class Stage(Generic[Plan]):
         self._committed.append((plan, sum(map(len, taken.values()))))
         if self._is_full():
             self._hurry.set()
+        if self._settling is None:
+            self._begin_to_settle()
 
     def _is_full(self) -> bool:
         """Whether there is a full cycle to settle."""
         return sum(records for _, records in self._committed) >= self._cycle_records_max
 
     async def _settle(self) -> None:
-        """Settle what is committed, when it is time."""
+        """Settle what is committed, when it is time; then let the next one begin, where there is more by then."""
         await self._pace()
         committed, self._committed = self._committed, []
         with self._meter.step("settle"):
             await self.handler.settle([plan for plan, _ in committed])
         self._unsettled_cycles -= len(committed)
         self._unsettled_records -= sum(records for _, records in committed)
+        self._settling = None
+        if self._committed:
+            self._begin_to_settle()
+
+    def _begin_to_settle(self) -> None:
+        self._settling = asyncio.create_task(self._settle(), name=f"{self.name}-settle")
+        self._settling.add_done_callback(self._ended)
 
     async def _pace(self) -> None:
         """Wait until it is time to settle."""

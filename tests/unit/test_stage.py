@@ -478,3 +478,20 @@ async def test_cycles_that_were_settled_together_are_no_longer_under_way():
             on.handler.gate.set()
             on.handler.gate.clear()
             await on.until(lambda begun=number + 2: on.handler.settlings == begun)
+
+
+async def test_a_small_cycle_that_is_settled_makes_no_room_for_a_third_full_one():
+    async with running(cycle_records_max=2, settle_s_min=1e-6) as on:
+        on.handler.gate.clear()
+        on.batch(0)
+        await on.settled()
+        on.batch(*range(1, 9))
+        await on.settled()
+        assert on.handler.committed == [0, 1, 2]
+        on.handler.gate.set()
+        on.handler.gate.clear()
+        await on.until(lambda: on.handler.settled == [0])
+        await on.settled()
+        assert on.handler.committed == [0, 1, 2]
+        on.handler.gate.set()
+        await on.until(lambda: len(on.handler.settled) == 5)

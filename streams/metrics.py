@@ -108,7 +108,7 @@ class Metrics:
         )
         self.step_seconds = Histogram(
             "tidemark_cycle_step_duration_seconds",
-            "Wall time of one step of a cycle; those within `commit` and `settle` say with whom.",
+            "Wall time of one step of a cycle; `commit` and `settle` hold all others but `decide`.",
             ["stage", "step"],
             registry=registry,
             buckets=STEP_BUCKETS_S,

@@ -111,6 +111,11 @@ def test_labels_that_are_asked_for_exist(families: list[Metric]) -> None:
         assert named <= known, where
 
 
+def test_the_halves_of_a_commit_are_told_from_its_other_steps_everywhere() -> None:
+    matched = {steps for _, expression in expressions() for steps in re.findall(r'\bstep[!=]~"([^"]*)"', expression)}
+    assert matched == {"commit|settle"}
+
+
 def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
     panels: list[dict[str, Any]] = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)

@@ -134,8 +134,6 @@ class BatchConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  Faust's own
         super().__init__(*args, **kwargs)
         self._stayed_s = 0.0
-        self._next_round_s = 0.0
-        """Before which none begins, in the loop's time."""
         self._handed: dict[tuple[int, TP], int] = {}
         """Offset after the last record that was handed to an agent, by generation and partition."""
 
@@ -155,7 +153,7 @@ class BatchConsumer(Consumer):
                 await self._stay_in_group()
                 await asyncio.sleep(FULL_S)
                 continue
-            await self._pace()
+            began_s = self.loop.time()
             try:
                 fetched = await self._getmany(active_partitions=wanting, timeout=ROUND_S)
             except KeyError:
@@ -179,13 +177,9 @@ class BatchConsumer(Consumer):
                     await self.callback(_message(batches))
             if not fetched and self.flow_active:
                 await self._pass_over(wanting, generation)
-
-    async def _pace(self) -> None:
-        """Wait until the next round may begin."""
-        left_s = self._next_round_s - self.loop.time()
-        if left_s > 0:
-            await asyncio.sleep(left_s)
-        self._next_round_s = self.loop.time() + ROUND_S_MIN
+            rest_s = began_s + ROUND_S_MIN - self.loop.time()
+            if rest_s > 0:
+                await asyncio.sleep(rest_s)
 
     async def _stay_in_group(self) -> None:
         """Let the group know that this worker lives while it fetches nothing, because Postgres is away or slow."""

@@ -263,9 +263,7 @@ class Stage(Generic[Plan]):
     def _has_enough_under_way(self) -> bool:
         """Whether something has to be settled before another cycle is committed."""
         records_max = (CYCLES_MAX - 1) * self._cycle_records_max
-        return self._unsettled_cycles > self._cycles_max - 2 or (
-            self._unsettled_cycles > 0 and self._unsettled_records >= records_max
-        )
+        return self._unsettled_cycles > self._cycles_max - 2 or self._unsettled_records >= records_max
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Tell of an error."""

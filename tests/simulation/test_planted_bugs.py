@@ -38,6 +38,26 @@ def position_off(by):
     return plant
 
 
+def changelog_before_outgoing(monkeypatch):
+    settle = stages.Stage._settle
+
+    def commit(self, plan):
+        self.postgres.commit(plan.batch)
+        plan.step = len(stages.COMMIT)
+        return "postgres"
+
+    def wrong(self, settling):
+        done = settle(self, settling)
+        if self.settling is None:
+            for plan in settling.plans:
+                for record in plan.outgoing:
+                    self.kafka.append(record)
+        return done
+
+    monkeypatch.setattr(stages.Stage, "_commit", commit)
+    monkeypatch.setattr(stages.Stage, "_settle", wrong)
+
+
 def read_on_where_postgres_is(monkeypatch):
     take_over = stages.Stage.take_over
 
@@ -144,6 +164,7 @@ def second_cycle_reads_past_the_first(monkeypatch):
     [
         pytest.param(position_off(-1), id="position_one_less"),
         pytest.param(position_off(1), id="position_one_more"),
+        changelog_before_outgoing,
         read_on_where_postgres_is,
         constant_version,
         version_unchecked,

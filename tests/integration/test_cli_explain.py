@@ -7,6 +7,7 @@ import pytest
 
 from contracts.settings import Settings
 from tests.acceptance.pipeline import Pipeline, pipeline
+from tests.faults.installations import start_armed, until_struck
 from tests.integration.test_cli_identity import invoke, message
 from tests.integration.worker_environment import WAIT_S, until
 
@@ -113,3 +114,25 @@ async def taken_apart(running: Pipeline) -> None:
     shown = (await invoke(running.settings, "profile", "explain", "u2")).stdout
     assert 'email = "early@example.com"' in shown
     assert "Claims that do not count" in shown
+
+
+async def test_a_changelog_that_stays_behind_postgres_is_refused_until_somebody_catches_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker that was killed between its rows and its changelog: what explains them is not there yet."""
+    monkeypatch.setattr("operations.explain.BEHIND_S_MAX", 1.0)
+    async with pipeline(settings) as running:
+        await running.load(MESSAGES)
+        start_armed(running, "w1", "leaf-written")
+        await until_struck(running, "w1")
+        connection = await running.connection()
+        try:
+            profile = await connection.fetchval("select profile_id from profiles order by 1 limit 1")
+        finally:
+            await connection.close()
+        result = await invoke(running.settings, "profile", "explain", profile)
+        assert result.exit_code != 0
+        assert "to have applied what Postgres has" in result.output
+        running.start("w1")
+        await running.wait(WAIT_S)
+        await explained(running, profile)

@@ -1,7 +1,8 @@
 """Redriven in any order, any number of times, through any crash: the tables are those of the rules that hold at last.
 
 First all workers have a limit that refuses about half of the messages; they stop, the limit goes, and while further
-records come and workers die, what was refused goes in again.
+records come, workers die and Postgres is put back, what was refused goes in again. It is put back no further than to
+the limit's end: what was refused before and is read again after it would be both refused and applied.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from streams.agents.leaf_cycle import LeafCycle
 from streams.agents.quarantine import quarantine_row
 from tests.messages import RULES
 from tests.simulation import stages
-from tests.simulation.postgres import Postgres
+from tests.simulation.postgres import Postgres, Progress
 from tests.simulation.run import compared
 from tests.simulation.scenario import Scenario, scenario
 from tests.simulation.world import World
@@ -34,24 +35,21 @@ COPIES_MAX = 3
 class RedrivingWorld(World):
     """A world whose operator lets the quarantine go in again, in its second part."""
 
-    has_backups = False
-
     def __init__(self, planned: Scenario, random: Random) -> None:
         super().__init__(planned, random)
         self.met: Counter[str] = Counter()
         self.rest = [list(router.records) for router in self.routers]
         self.copies: Counter[tuple[str, int, int]] = Counter()
         self.is_lenient = False
-        self.read = 0
-        """How far the quarantine topic is in Postgres."""
 
     def run(self) -> None:
         self._set_rules(STRICT)
         for router, records in zip(self.routers, self.rest, strict=True):
             del router.records[1 + int(self.random.random() * len(records)) :]
         super().run()
-        self.read = len(self._log)
+        self._read_quarantine(len(self._log))
         self.met["refused"] = len(self.postgres.quarantine)
+        self.backup = self.postgres.backup()
         self._set_rules(RULES)
         self.is_lenient = True
         for router, records in zip(self.routers, self.rest, strict=True):
@@ -67,11 +65,16 @@ class RedrivingWorld(World):
     def _log(self):
         return self.kafka.logs[self.settings.quarantine_topic, 0]
 
+    @property
+    def _progress(self):
+        return self.postgres.progress.setdefault((self.settings.quarantine_topic, 0), Progress(next_offset=0))
+
     def _work(self) -> bool:
         if not self.is_lenient:
             return super()._work()
-        if self.random.random() < 0.1 and self.read < len(self._log):
-            self._read_quarantine(1 + int(self.random.random() * (len(self._log) - self.read)))
+        left = len(self._log) - self._progress.next_offset
+        if self.random.random() < 0.1 and left > 0:
+            self._read_quarantine(1 + int(self.random.random() * left))
             return True
         if self.random.random() < 0.2 and self._redrive(COPIES_MAX):
             return True
@@ -83,9 +86,10 @@ class RedrivingWorld(World):
 
     def _read_quarantine(self, count: int) -> None:
         # Some of what was written before comes again.
-        begin = max(0, self.read - self.random.choice((0, 0, 2)))
-        self.read = min(len(self._log), self.read + count)
-        self.postgres.commit(Batch(quarantined=[quarantine_row(record) for record in self._log[begin : self.read]]))
+        read = self._progress.next_offset
+        begin, end = max(0, read - self.random.choice((0, 0, 2))), min(len(self._log), read + count)
+        self.postgres.commit(Batch(quarantined=[quarantine_row(record) for record in self._log[begin:end]]))
+        self._progress.next_offset = end
 
     def _redrive(self, copies_max: int) -> bool:
         rows = [row for place, row in self.postgres.quarantine.items() if self.copies[place] < copies_max]

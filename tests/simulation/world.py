@@ -115,9 +115,6 @@ class Router:
 class World:
     """One run. `events` tells what happened, if `is_told`."""
 
-    has_backups = True
-    """Whether Postgres may be put back to an earlier moment."""
-
     def __init__(self, scenario: Scenario, random: Random, *, is_told: bool = False) -> None:
         self.random = random
         self.rules = RULES
@@ -264,7 +261,7 @@ class World:
             self._tell(f"router {router.partition[1]} dies")
         elif drawn < 0.55:
             self._end(int(random.random() * len(self.stages)))
-        elif drawn < 0.6 and self.has_backups:
+        elif drawn < 0.6:
             self._put_back()
         elif drawn < 0.85:
             # The older owner goes on, as one whose session has timed out would, until it meets a fence.

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
+    DBCompactionStyle,
     DBCompressionType,
     MemtableFactory,
     Options,
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 POSITIONS: Final = "default"
 """Column family of the changelog positions: topic -> next offset to restore from."""
 
-BLOCK_CACHE_BYTES: Final = 4 * 1024 * 1024
-"""Block cache of one partition. RocksDB's own default is larger than a worker's whole memory budget when a worker
-owns dozens of partitions; the working set of a cycle is read once and kept decoded by the caller."""
+CACHE_BYTES: Final = 64 * 1024 * 1024
+"""Block cache of all stores of the process, however many partitions it owns. Indexes and filters are in it as well, so
+that memory does not grow with the state."""
+
+INDEX_BLOCK_BYTES: Final = 4096
+"""Indexes and filters are cut into blocks of this size, of which a look-up needs one each. Whole ones grow with their
+files: then a look-up reads megabytes where the cache has no room for all of them."""
 
 WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Memtable of one column family; two may exist while one is flushed."""
@@ -48,6 +54,8 @@ MEMTABLE_BLOOM_RATIO: Final = 0.1
 _SIZES: Final = ("rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables")
 """RocksDB's properties of a column family's size, in bytes; reading them takes microseconds."""
 
+_CACHE: Final = Cache(CACHE_BYTES)
+
 _ABSENT: Final = object()
 
 _OFFSET: Final = struct.Struct(">q")
@@ -69,7 +77,6 @@ class PartitionStore:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._is_bulk = False
-        self._cache = Cache(BLOCK_CACHE_BYTES)
         self._open(families)
 
     def _open(self, families: Iterable[str]) -> None:
@@ -107,6 +114,9 @@ class PartitionStore:
         else:
             options.set_memtable_whole_key_filtering(True)
             options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO)
+        # Files of about one size are merged: a record is rewritten a few times. By levels, which change all over where
+        # keys are spread evenly, it is many times; a look into some more files costs less, most being told by filters.
+        options.set_compaction_style(DBCompactionStyle.universal())
         options.set_atomic_flush(True)
         options.set_write_buffer_size(BULK_BUFFER_BYTES if self._is_bulk else WRITE_BUFFER_BYTES)
         options.set_max_write_buffer_number(BULK_BUFFERS_MAX if self._is_bulk else 2)
@@ -114,9 +124,13 @@ class PartitionStore:
         options.set_compression_type(DBCompressionType.lz4())
         options.set_keep_log_file_num(2)
         table = BlockBasedOptions()
-        table.set_block_cache(self._cache)
+        table.set_block_cache(_CACHE)
         table.set_cache_index_and_filter_blocks(True)
         table.set_bloom_filter(10, False)
+        table.set_index_type(BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_metadata_block_size(INDEX_BLOCK_BYTES)
+        table.set_pin_top_level_index_and_filter(True)
         options.set_block_based_table_factory(table)
         return options
 

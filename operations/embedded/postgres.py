@@ -49,7 +49,6 @@ _SERVER = {
     "max_connections": "100",
     "shared_buffers": "256MB",
     "max_wal_size": "2GB",
-    "wal_compression": "on",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     # The statements are short and many: compiling them costs more than it saves.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sinks.postgres.progress import Writer as ChangelogWriter
     from sinks.postgres.staging import RowEncoder
     from streams.engine.batches import Partition
+    from streams.engine.producer import Delivered
     from tables.store import PartitionStore
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,11 @@ class Context:
         producer = BatchProducer(self.cluster, compression=COMPRESSION)
         self._outgoing.append(producer)
         return producer
+
+    def on_delivered(self, told: Delivered) -> None:
+        """Have `told` be told of what stages send each other, once it is acknowledged."""
+        for producer in self._outgoing:
+            producer.on_delivered = told
 
     def changelogs(self, topic: str) -> BatchProducer:
         """The producer for all changelogs of the stage that reads `topic`, in this process and no other."""

@@ -19,6 +19,7 @@ from faust.types import TP
 from contracts.errors import InternalError, TidemarkError
 from streams.engine.batches import Partition
 from streams.engine.observation import Observation
+from streams.engine.records import records_at
 from streams.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class Engine:
             end=self._hangs,
         )
         app.engine = self
+        context.on_delivered(self._delivered)
         app.on_partitions_revoked.connect(self._on_partitions_revoked)
 
     @property
@@ -145,6 +147,13 @@ class Engine:
         missing_from = self._stages[batch.topic].arrived(batch)
         if missing_from is not None:
             self._read_again(TP(batch.topic, batch.partition), missing_from, batch.records[0].offset)
+
+    def _delivered(self, to: tuple[str, int], offset: int, batch: bytes) -> None:
+        """Hand what was sent to a partition of this worker over at once: its place in the log is known."""
+        partition = Partition(*to)
+        stage = self._stages.get(partition.topic)
+        if stage is not None and stage.awaits(partition):
+            stage.delivered(partition, records_at(offset, batch))
 
     def _read_again(self, tp: TP, begins: int, end: int) -> None:
         log.info("%s/%d: records %d to %d are missing; reading them once more", *tp, begins, end - 1)

@@ -8,7 +8,7 @@ keep the order in which they were handed over.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from aiokafka import AIOKafkaProducer
@@ -20,7 +20,7 @@ from streams.engine import crash_points
 from streams.native import native
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from streams.engine.cluster import Cluster
 
@@ -56,8 +56,14 @@ Content = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]
 """One record without its place: time in milliseconds, key, value, headers. A plain tuple, since an `Outgoing` takes as
 long to make as a record takes to send."""
 
+Delivered = Callable[[tuple[str, int], int, bytes], None]
+"""Told of each record batch that is acknowledged: to where, the offset of its first record, and the bytes sent."""
+
 Runs = Mapping[tuple[str, int], Sequence[Content]]
 """What goes to each topic-partition, in order: lists, or `tidemark_native.Run`s, which are encoded already."""
+
+CREATE_TIME: Final = 0
+"""The timestamp type of a record that has the time which its sender gave it (`message.timestamp.type`)."""
 
 NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 """Never changed; aiokafka takes a list alone."""
@@ -114,6 +120,7 @@ class BatchProducer:
             "linger_ms": 0,
         }
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}
+        self.on_delivered: Delivered | None = None
         self._producer: AIOKafkaProducer
 
     async def start(self) -> None:
@@ -150,15 +157,19 @@ class BatchProducer:
 
     async def _send_run(self, to: tuple[str, int], run: Sequence[Content]) -> int:
         topic, partition = to
-        deliveries, count = [], 0
+        end = 0
         async with self._locks.setdefault(to, asyncio.Lock()):
-            for batch in self._batches(run):
-                count = batch.record_count()
-                deliveries.append(await self._producer.send_batch(batch, topic, partition=partition))
-            for delivery in deliveries[:-1]:
-                await delivery
-            last = await deliveries[-1]
-            return cast("int", last.offset + count)
+            sent = [
+                (batch, await self._producer.send_batch(batch, topic, partition=partition))
+                for batch in self._batches(run)
+            ]
+            for batch, delivery in sent:
+                delivered = await delivery
+                end = delivered.offset + batch.record_count()
+                # Not where the broker has its own idea of their time, or says of a repetition only that it has it.
+                if self.on_delivered and delivered.timestamp_type == CREATE_TIME and delivered.offset >= 0:
+                    self.on_delivered(to, delivered.offset, batch._build())  # noqa: SLF001  the bytes that were sent
+        return end
 
     def _batches(self, run: Sequence[Content]) -> Iterable[Any]:
         """A run's records in batches, of the kind that `send_batch` takes."""

@@ -7,6 +7,7 @@ decoding does; every message is fetched twice here, from its source and from the
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _OFFSET_OF: Final = attrgetter("offset")
+
+_BASE_OFFSET: Final = struct.Struct(">q")
+"""What a record batch begins with: the one thing in it that its sender does not know, and its checksum leaves out."""
 
 
 class Record(Protocol):
@@ -62,6 +66,15 @@ def records_from(records: Sequence[Record], offset: int) -> Sequence[Record]:
     if not records or records[0].offset >= offset:
         return records
     return records[bisect_left(records, offset, key=_OFFSET_OF) :]
+
+
+def records_at(offset: int, batch: bytes) -> Sequence[Record]:
+    """The records of a batch that was sent, and that the log holds from `offset` on, as a fetch would decode them."""
+    return _records(fetcher.MemoryRecords(_BASE_OFFSET.pack(offset) + batch[_BASE_OFFSET.size :]).next_batch())
+
+
+def _records(batch: Any) -> Sequence[Record]:  # noqa: ANN401  aiokafka is untyped
+    return batch.records() if hasattr(batch, "records") else [*batch]
 
 
 def foreign(what: str, record: Record, error: Exception | str) -> InternalError:
@@ -121,9 +134,8 @@ class DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafk
                 return ()
         if batch.is_control_batch:
             return ()
-        records: Sequence[Record] = batch.records() if hasattr(batch, "records") else [*batch]
         # A fetch from the middle of a batch brings the whole of it.
-        return records_from(records, self.next_fetch_offset)
+        return records_from(_records(batch), self.next_fetch_offset)
 
 
 class DecodedResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka is untyped

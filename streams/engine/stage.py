@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
-from streams.engine.records import joined, records_from
+from streams.engine.records import checksum, joined, records_from
 from streams.engine.watchdog import Activity
 
 if TYPE_CHECKING:
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 PENDING_CYCLES: Final = 1
 """A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
 fetch, little enough that a rebalance throws little away."""
+
+AWAITED_RECORDS: Final = 500
+"""A partition with less pending takes in at once what was sent to it, before a fetch brings it: a tenth of a second's
+worth of thin traffic. Where more waits, a fetch is soon enough, and nothing is decoded twice."""
+
+AHEAD_BATCHES_MAX: Final = 100
+"""Batches of a partition that wait for what lies before them: a hundred milliseconds' worth of them."""
 
 CYCLES_MAX: Final = 3
 """Cycles under way: one that is settled, one that is committed, and one that is decided."""
@@ -112,6 +119,10 @@ class Stage(Generic[Plan]):
         self._sought: dict[Partition, tuple[int, set[int]]] = {}
         """The position that was sought last, and the offsets of the records that had come in its place. Several, since
         batches that were fetched before the seek took effect come after it."""
+        self._ahead: dict[Partition, dict[int, Sequence[Record]]] = {}
+        """What was delivered behind records that have not come yet, by its first offset."""
+        self._to_confirm: dict[Partition, deque[tuple[int, int]]] = {}
+        """Offset and checksum of the last record of each batch that was taken in as it was delivered."""
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._committing: asyncio.Task[None] | None = None
@@ -172,6 +183,7 @@ class Stage(Generic[Plan]):
         position = self._arrived.get(partition)
         if not self._is_open or position is None:
             return None
+        self._confirm(partition, batch.records)
         records = records_from(batch.records, position)
         if not records:
             return None
@@ -181,13 +193,60 @@ class Stage(Generic[Plan]):
             if sought != position or first not in instead:
                 self._sought[partition] = (position, {first, *(instead if sought == position else ())})
                 return position
-        self._pending.setdefault(partition, deque()).append(Run(position, records))
+        self._take_in(partition, records)
+        self._catch_up(partition)
+        return None
+
+    def _take_in(self, partition: Partition, records: Sequence[Record]) -> None:
+        self._pending.setdefault(partition, deque()).append(Run(self._arrived[partition], records))
         self._pending_records[partition] = self._pending_records.get(partition, 0) + len(records)
         self._arrived[partition] = records[-1].offset + 1
         self._wake.set()
         if self._has_gathered():
             self._gathered.set()
-        return None
+
+    def awaits(self, partition: Partition) -> bool:
+        """Whether a batch that was just sent to this partition is to be taken in at once."""
+        return (
+            self._is_open
+            and partition in self._arrived
+            and self._pending_records.get(partition, 0) < AWAITED_RECORDS
+            and len(self._ahead.get(partition, ())) < AHEAD_BATCHES_MAX
+        )
+
+    def delivered(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Take in a batch that the log of an awaited partition holds now, once all before it has come.
+
+        A fetch brings it again, which is to find the same.
+        """
+        self._ahead.setdefault(partition, {})[records[0].offset] = records
+        self._catch_up(partition)
+
+    def _catch_up(self, partition: Partition) -> None:
+        """Take in what was delivered and is next."""
+        ahead = self._ahead.get(partition, {})
+        while records := ahead.pop(self._arrived[partition], None):
+            self._take_in(partition, records)
+            last = records[-1]
+            self._to_confirm.setdefault(partition, deque()).append((last.offset, checksum(last)))
+        for offset in [offset for offset in ahead if offset < self._arrived[partition]]:
+            del ahead[offset]
+
+    def _confirm(self, partition: Partition, records: Sequence[Record]) -> None:
+        """End the worker where the log does not hold what was delivered: a broker has lost it since."""
+        waiting = self._to_confirm.get(partition)
+        while waiting and waiting[0][0] <= records[-1].offset:
+            offset, expected = waiting.popleft()
+            found = records_from(records, offset)
+            if found[0].offset == offset and checksum(found[0]) == expected:
+                continue
+            if offset >= records[0].offset:
+                msg = (
+                    f"{self.name}: {partition.topic}/{partition.partition} has another record at offset {offset} than "
+                    "was acknowledged there: a broker has lost what it had taken; the worker stops, and looks at the "
+                    "position when it takes the partition over again"
+                )
+                self._fail(InternalError(msg))
 
     def passed_over(self, partition: Partition, position: int, handed: int | None, given: int | None) -> int | None:
         """Step over offsets that hold no records, up to `position`. Returns an offset to seek to where they held some.
@@ -222,6 +281,8 @@ class Stage(Generic[Plan]):
         self._pending.clear()
         self._pending_records.clear()
         self._sought.clear()
+        self._ahead.clear()
+        self._to_confirm.clear()
         self._hurry.set()
         async with self._turn:
             # Who loses patience with these is to see what they hang in.

@@ -45,9 +45,10 @@ METADATA_AGE_MS_MAX: Final = 30_000
 ROUND_S: Final = 0.1
 """How long one round waits for records before the set of partitions that want some is looked at again."""
 
-ROUND_S_MIN: Final = 0.009
+ROUND_S_MIN: Final = 0.015
 """Least time between the beginnings of two rounds. A round costs the broker and this process the same whatever it
-brings, and so do the cycles that begin with it: at 3,000 events a second it would bring some fifteen records."""
+brings, and so do the cycles that begin with it: at 3,000 events a second it would bring some fifteen records. What this
+worker has sent to itself waits for no round."""
 
 STAY_EVERY_S: Final = 1.0
 """How often a worker that fetches nothing counts as polling, where minutes are allowed."""

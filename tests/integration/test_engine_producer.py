@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from operator import attrgetter
 
 import msgspec
 import pytest
@@ -10,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.errors import FencedError
 from streams.engine.producer import BATCH_BYTES_MAX, BatchProducer, Outgoing
+from streams.engine.records import records_at
 from tests.integration.engine_environment import TIME_MS, Topics, outgoing, topics
 from tests.twins import TWINS
 
@@ -65,6 +67,32 @@ async def test_sending_side_by_side_keeps_each_run_whole(topics):
     assert sorted(end[topic, 0] for end in ends) == [60, 120, 180]
     for run, end in zip(runs, ends, strict=True):
         assert read[end[topic, 0] - 60 : end[topic, 0]] == run
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+async def test_what_is_delivered_is_what_a_fetch_brings(topics, compression):
+    topic = await topics.create("sent")
+    large = [b"x" * 100_000 + str(n).encode() for n in range(20)]
+    told = []
+    async with producing(topics, compression=compression) as producer:
+        await producer.send(outgoing(topic, values("before", 3)))
+        producer.on_delivered = lambda to, offset, batch: told.append((to, records_at(offset, batch)))
+        await producer.send(outgoing(topic, large))
+        await producer.send([Outgoing(topic, 0, None, None, TIME_MS, [("name", b"value")])])
+    assert len(told) > 2
+    assert {to for to, _ in told} == {(topic, 0)}
+    parts = attrgetter("offset", "timestamp", "key", "value")
+    came = [(*parts(record), [*record.headers]) for _, records in told for record in records]
+    assert came == [(*parts(record), [*record.headers]) for record in (await topics.read(topic))[3:]]
+
+
+async def test_a_topic_with_times_of_its_own_tells_nothing(topics):
+    topic = await topics.create("sent", message_timestamp_type="LogAppendTime")
+    told = []
+    async with producing(topics) as producer:
+        producer.on_delivered = lambda *delivered: told.append(delivered)
+        assert await producer.send(outgoing(topic, values("a", 3))) == {(topic, 0): 3}
+    assert told == []
 
 
 async def test_a_run_of_pairs_has_one_time_and_no_headers(topics):

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.errors import InternalError
 from streams.engine.batches import Arrived, Partition
-from streams.engine.stage import Stage
+from streams.engine.stage import AHEAD_BATCHES_MAX, AWAITED_RECORDS, Stage
 from streams.metrics import Metrics
 
 P0, P1 = Partition("leaves", 0), Partition("leaves", 1)
@@ -22,6 +22,8 @@ class Record:
 
     offset: int
     timestamp: int = 0
+    key: bytes = b"leaf"
+    value: bytes = b"message"
 
 
 class Noting:
@@ -79,6 +81,9 @@ class Running:
 
     def batch(self, *offsets, partition=P0):
         return self.stage.arrived(Arrived(*partition, 1, [Record(offset) for offset in offsets]))
+
+    def delivered(self, *offsets, partition=P0):
+        self.stage.delivered(partition, [Record(offset) for offset in offsets])
 
     async def until(self, condition):
         async with asyncio.timeout(WAIT_S):
@@ -423,6 +428,73 @@ async def test_records_that_were_given_to_nobody_are_read_again_where_none_follo
         # What is left are offsets without records.
         assert on.stage.passed_over(P0, 5, handed=4, given=4) is None
         assert on.stage.position(P0) == 5
+
+
+async def test_what_was_delivered_is_taken_in_at_once_and_a_fetch_of_it_changes_nothing():
+    async with running() as on:
+        on.delivered(0, 1)
+        await on.until(lambda: on.records() == [0, 1])
+        on.batch(0, 1, 2)
+        on.delivered(1, 2)
+        await on.until(lambda: on.records() == [0, 1, 2])
+        on.delivered(3)
+        await on.until(lambda: on.stage.done(P0) == 4)
+        assert on.records() == [0, 1, 2, 3]
+        assert not on.failures
+
+
+async def test_what_was_delivered_waits_for_what_lies_before_it():
+    """What other workers have sent there in between comes by a fetch alone."""
+    async with running() as on:
+        on.delivered(2, 3)
+        on.delivered(6)
+        await on.settled()
+        assert on.records() == []
+        on.batch(0, 1)
+        await on.until(lambda: on.records() == [0, 1, 2, 3])
+        on.batch(2, 3, 4, 5, 6)
+        await on.until(lambda: on.stage.done(P0) == 7)
+        assert on.records() == [0, 1, 2, 3, 4, 5, 6]
+        assert not on.failures
+
+
+async def test_nothing_is_awaited_that_nobody_here_would_take_nor_where_enough_is_pending():
+    async with running() as on:
+        assert on.stage.awaits(P0)
+        assert not on.stage.awaits(P1)
+        on.handler.commit_gate.clear()
+        on.batch(0)
+        await on.until(lambda: on.handler.committing)
+        on.batch(*range(1, 1 + AWAITED_RECORDS))
+        assert not on.stage.awaits(P0)
+        on.handler.commit_gate.set()
+        await on.until(lambda: on.stage.awaits(P0))
+        for offset in range(AHEAD_BATCHES_MAX):
+            on.delivered(10_000 + 2 * offset)
+        assert not on.stage.awaits(P0)
+        await on.stage.quiesce()
+        on.stage.open()
+        assert on.stage.awaits(P0)
+
+
+async def test_a_rebalance_forgets_what_was_delivered_behind_a_hole():
+    async with running() as on:
+        on.delivered(1)
+        await on.stage.quiesce()
+        on.stage.open()
+        on.batch(0)
+        await on.until(lambda: on.stage.done(P0) == 1)
+        assert on.stage.position(P0) == 1
+
+
+async def test_a_log_that_has_something_else_than_was_acknowledged_ends_the_worker():
+    async with running() as on:
+        on.delivered(0, 1)
+        await on.until(lambda: on.records() == [0, 1])
+        on.stage.arrived(Arrived(*P0, 1, [Record(0), Record(1, value=b"another"), Record(2)]))
+        (failure,) = on.failures
+        assert isinstance(failure, InternalError)
+        assert "leaves/0 has another record at offset 1" in str(failure)
 
 
 async def test_a_record_out_of_turn_ends_the_stage():

@@ -1,5 +1,6 @@
 """What a worker sends to partitions of its own, in the app as it is built; nothing is connected."""
 
+from aiokafka.consumer import fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from contracts.settings import Settings
@@ -14,7 +15,9 @@ def batch_of(*values):
     return bytes(builder._build())
 
 
-def test_a_stage_takes_in_at_once_what_any_stage_has_sent_to_it(tmp_path):
+def test_a_stage_takes_in_at_once_what_any_stage_has_sent_to_it(tmp_path, monkeypatch):
+    for name in ("MemoryRecords", "PartitionRecords", "FetchResult"):  # which the app replaces for its whole process
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
     settings = Settings(bootstrap_servers="127.0.0.1:1", dsn="postgresql://nobody@127.0.0.1:1/none", data_dir=tmp_path)
     engine = build_app(settings, "w1").engine
     ours, another = (Partition(settings.leaves_topic, number) for number in (0, 1))

@@ -23,7 +23,7 @@ from streams.engine.records import records_at
 from streams.engine.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from streams.engine.batches import Arrived
     from streams.engine.context import Context
@@ -148,12 +148,12 @@ class Engine:
         if missing_from is not None:
             self._read_again(TP(batch.topic, batch.partition), missing_from, batch.records[0].offset)
 
-    def _delivered(self, to: tuple[str, int], offset: int, batch: bytes) -> None:
+    def _delivered(self, to: tuple[str, int], offset: int, count: int, batch: Callable[[], bytes]) -> None:
         """Hand what was sent to a partition of this worker over at once: its place in the log is known."""
         partition = Partition(*to)
         stage = self._stages.get(partition.topic)
-        if stage is not None and stage.awaits(partition):
-            stage.delivered(partition, records_at(offset, batch))
+        if stage is not None and stage.awaits(partition, count):
+            stage.delivered(partition, records_at(offset, batch()))
 
     def _read_again(self, tp: TP, begins: int, end: int) -> None:
         log.info("%s/%d: records %d to %d are missing; reading them once more", *tp, begins, end - 1)

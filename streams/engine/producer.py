@@ -56,8 +56,9 @@ Content = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]
 """One record without its place: time in milliseconds, key, value, headers. A plain tuple, since an `Outgoing` takes as
 long to make as a record takes to send."""
 
-Delivered = Callable[[tuple[str, int], int, bytes], None]
-"""Told of each record batch that is acknowledged: to where, the offset of its first record, and the bytes sent."""
+Delivered = Callable[[tuple[str, int], int, int, Callable[[], bytes]], None]
+"""Told of each record batch that is acknowledged: to where, the offset of its first record, how many it has, and what
+returns the bytes that were sent."""
 
 Runs = Mapping[tuple[str, int], Sequence[Content]]
 """What goes to each topic-partition, in order: lists, or `tidemark_native.Run`s, which are encoded already."""
@@ -168,7 +169,7 @@ class BatchProducer:
                 end = delivered.offset + batch.record_count()
                 # Not where the broker has its own idea of their time, or says of a repetition only that it has it.
                 if self.on_delivered and delivered.timestamp_type == CREATE_TIME and delivered.offset >= 0:
-                    self.on_delivered(to, delivered.offset, batch._build())  # noqa: SLF001  the bytes that were sent
+                    self.on_delivered(to, delivered.offset, batch.record_count(), batch._build)  # noqa: SLF001
         return end
 
     def _batches(self, run: Sequence[Content]) -> Iterable[Any]:

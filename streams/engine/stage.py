@@ -22,9 +22,10 @@ PENDING_CYCLES: Final = 1
 """A partition wants more while less than this many full cycles are pending: enough that a cycle never waits for a
 fetch, little enough that a rebalance throws little away."""
 
-AWAITED_RECORDS: Final = 500
-"""A partition with less pending takes in at once what was sent to it, before a fetch brings it: a tenth of a second's
-worth of thin traffic. Where more waits, a fetch is soon enough, and nothing is decoded twice."""
+AWAITED_RECORDS: Final = 100
+"""A partition takes in at once what was sent to it, before a fetch brings it, as long as no more than this is pending
+then: a tenth of a second's worth of thin traffic. Where more waits, a fetch is soon enough, and nothing is decoded
+twice."""
 
 AHEAD_BATCHES_MAX: Final = 100
 """Batches of a partition that wait for what lies before them: a hundred milliseconds' worth of them."""
@@ -205,12 +206,12 @@ class Stage(Generic[Plan]):
         if self._has_gathered():
             self._gathered.set()
 
-    def awaits(self, partition: Partition) -> bool:
-        """Whether a batch that was just sent to this partition is to be taken in at once."""
+    def awaits(self, partition: Partition, count: int) -> bool:
+        """Whether a batch of so many records that was just sent to this partition is to be taken in at once."""
         return (
             self._is_open
             and partition in self._arrived
-            and self._pending_records.get(partition, 0) < AWAITED_RECORDS
+            and self._pending_records.get(partition, 0) + count <= AWAITED_RECORDS
             and len(self._ahead.get(partition, ())) < AHEAD_BATCHES_MAX
         )
 

@@ -76,13 +76,14 @@ async def test_what_is_delivered_is_what_a_fetch_brings(topics, compression):
     told = []
     async with producing(topics, compression=compression) as producer:
         await producer.send(outgoing(topic, values("before", 3)))
-        producer.on_delivered = lambda to, offset, batch: told.append((to, records_at(offset, batch)))
+        producer.on_delivered = lambda to, offset, count, batch: told.append((to, count, records_at(offset, batch())))
         await producer.send(outgoing(topic, large))
         await producer.send([Outgoing(topic, 0, None, None, TIME_MS, [("name", b"value")])])
     assert len(told) > 2
-    assert {to for to, _ in told} == {(topic, 0)}
+    assert {to for to, _, _ in told} == {(topic, 0)}
+    assert all(count == len(records) for _, count, records in told)
     parts = attrgetter("offset", "timestamp", "key", "value")
-    came = [(*parts(record), [*record.headers]) for _, records in told for record in records]
+    came = [(*parts(record), [*record.headers]) for _, _, records in told for record in records]
     assert came == [(*parts(record), [*record.headers]) for record in (await topics.read(topic))[3:]]
 
 

@@ -20,7 +20,7 @@ async def taken(batches, deliveries, steps, sizes):
     fetched, left, size = 0, deque(deliveries), iter(sizes)
     async with running() as on:
         for step in [*steps, "end"]:
-            if step == "deliver" and left and on.stage.awaits(P0):
+            if step == "deliver" and left and on.stage.awaits(P0, len(left[0])):
                 on.delivered(*left.popleft())
             elif step in {"fetch", "end"}:
                 until = end if step == "end" else min(end, fetched + next(size))

@@ -26,7 +26,7 @@ def test_a_stage_takes_in_at_once_what_any_stage_has_sent_to_it(tmp_path, monkey
     leaf.open()
 
     for sender, to, offset in ((router, ours, 5), (leaf, ours, 7), (router, another, 0), (router, ours, 20)):
-        sender.handler._outgoing.on_delivered(to, offset, batch_of(b"{}", b"{}"))
+        sender.handler._outgoing.on_delivered(to, offset, 2, lambda: batch_of(b"{}", b"{}"))
 
     assert leaf.under_way().doing.endswith("; 4 records pending")
     (run, following) = leaf._pending[ours]

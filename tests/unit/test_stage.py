@@ -460,21 +460,22 @@ async def test_what_was_delivered_waits_for_what_lies_before_it():
 
 async def test_nothing_is_awaited_that_nobody_here_would_take_nor_where_enough_is_pending():
     async with running() as on:
-        assert on.stage.awaits(P0)
-        assert not on.stage.awaits(P1)
+        assert on.stage.awaits(P0, AWAITED_RECORDS)
+        assert not on.stage.awaits(P0, AWAITED_RECORDS + 1)
+        assert not on.stage.awaits(P1, 1)
         on.handler.commit_gate.clear()
         on.batch(0)
         await on.until(lambda: on.handler.committing)
         on.batch(*range(1, 1 + AWAITED_RECORDS))
-        assert not on.stage.awaits(P0)
+        assert not on.stage.awaits(P0, 1)
         on.handler.commit_gate.set()
-        await on.until(lambda: on.stage.awaits(P0))
+        await on.until(lambda: on.stage.awaits(P0, 1))
         for offset in range(AHEAD_BATCHES_MAX):
             on.delivered(10_000 + 2 * offset)
-        assert not on.stage.awaits(P0)
+        assert not on.stage.awaits(P0, 1)
         await on.stage.quiesce()
         on.stage.open()
-        assert on.stage.awaits(P0)
+        assert on.stage.awaits(P0, 1)
 
 
 async def test_a_rebalance_forgets_what_was_delivered_behind_a_hole():

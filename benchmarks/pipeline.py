@@ -80,22 +80,18 @@ async def load(settings: Settings, lines: Iterator[bytes]) -> Counter[str]:
 async def limit(settings: Settings, messages: int, *, decode: bool) -> Result:
     """Fetch every record of the source topic with one plain consumer."""
     topic = settings.source_topics[0]
-    consumer = Cluster(settings).consumer(max_poll_records=5000, max_partition_fetch_bytes=4 * 1024 * 1024)
-    await consumer.start()
-    tps = [TopicPartition(topic, number) for number in range(settings.source_partitions)]
-    consumer.assign(tps)
-    for tp in tps:
-        consumer.seek(tp, 0)
-    started, cpu, machine, seen = time.monotonic(), time.process_time(), machine_cpu_s(), 0
-    try:
+    async with Cluster(settings).consumer(max_poll_records=5000, max_partition_fetch_bytes=4 * 1024 * 1024) as consumer:
+        tps = [TopicPartition(topic, number) for number in range(settings.source_partitions)]
+        consumer.assign(tps)
+        for tp in tps:
+            consumer.seek(tp, 0)
+        started, cpu, machine, seen = time.monotonic(), time.process_time(), machine_cpu_s(), 0
         while seen < messages:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 seen += len(records)
                 if decode:
                     for record in records:
                         msgspec.json.decode(record.value)
-    finally:
-        await consumer.stop()
     spent = time.monotonic() - started
     name = "fetch and decode" if decode else "fetch"
     own = psutil.Process().memory_info().rss / 2**20

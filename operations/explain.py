@@ -78,12 +78,12 @@ async def read_state(
     cluster, topic = Cluster(settings), settings.leaves_changelog
     count = await partitions_of(cluster, topic)
     numbers = {partition_of(leaf_of(key).encode(), count) for key in keys}
-    consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
-    await consumer.start()
     raw: dict[bytes, bytes] = {}
     applied = dict.fromkeys(numbers, 0)
     give_up_s = time.monotonic() + BEHIND_S_MAX
-    try:
+    async with cluster.consumer(
+        max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX
+    ) as consumer:
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         limits = await bounds(consumer, partitions)
         consumer.assign(partitions)
@@ -108,8 +108,6 @@ async def read_state(
                             raw.pop(record.key, None)
                         else:
                             raw[record.key] = record.value
-    finally:
-        await consumer.stop()
     return {key: decode(key, value) for key, value in raw.items()}
 
 

@@ -158,9 +158,7 @@ async def load(
 
 async def _target(cluster: Cluster, topic: str, headers: Sequence[tuple[str, bytes]]) -> tuple[int, int]:
     """Partitions of a topic, and the longest value that it takes beside `headers`."""
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with cluster.admin() as admin:
         counts = await partition_counts(admin, [topic])
         if topic not in counts:
             raise ServiceError(
@@ -176,8 +174,6 @@ async def _target(cluster: Cluster, topic: str, headers: Sequence[tuple[str, byt
         except (KafkaError, KeyError, ValueError):
             # Not everybody may ask: then the broker will tell.
             limit = 0
-    finally:
-        await admin.close()
     of_headers = sum(len(name.encode()) + len(value) + 10 for name, value in headers)
     return counts[topic], (limit or LINE_BYTES_MAX) - of_headers - _BATCH_OVERHEAD_BYTES
 

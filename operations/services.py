@@ -215,10 +215,8 @@ async def check_configured(settings: Settings) -> None:
             ) from error
     if settings.bootstrap_servers:
         cluster = Cluster(settings)
-        admin = cluster.admin()
         try:
-            async with asyncio.timeout(_REACH_S):
-                await admin.start()
+            async with asyncio.timeout(_REACH_S), cluster.admin() as admin:
                 await admin.list_topics()
         except (OSError, TimeoutError, KafkaError) as error:
             raise ServiceError(
@@ -226,5 +224,3 @@ async def check_configured(settings: Settings) -> None:
                 f"{await cluster.refusal()}. Check TIDEMARK_BOOTSTRAP_SERVERS, the security "
                 "settings and that the broker runs."
             ) from error
-        finally:
-            await admin.close()

@@ -46,20 +46,12 @@ async def read_report(settings: Settings, connection: Connection) -> Report:
 
 async def topic_limits(cluster: Cluster, topics: tuple[str, ...]) -> dict[TopicPartition, Bounds]:
     """First and next committed offset of every partition of the topics that exist."""
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with cluster.admin() as admin:
         counts = await partition_counts(admin, topics)
-    finally:
-        await admin.close()
-    consumer = cluster.consumer()
-    await consumer.start()
-    try:
+    async with cluster.consumer() as consumer:
         return await bounds(
             consumer, [TopicPartition(topic, number) for topic, count in counts.items() for number in range(count)]
         )
-    finally:
-        await consumer.stop()
 
 
 def position(progress: dict[tuple[str, int], Progress], partition: TopicPartition, limits: Bounds) -> int:

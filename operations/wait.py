@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from contracts.errors import ServiceError
@@ -123,7 +124,7 @@ class _Wait:
         self._settings = settings
         self._cluster = Cluster(settings)
         self._database = Database(settings.dsn, settings.schema, application="tidemark-wait")
-        self._consumer: AIOKafkaConsumer | None = None
+        self._connections = AsyncExitStack()
         self._on_progress = on_progress
         self._timeout_s = timeout_s
         self._standstill_s = standstill_s
@@ -133,31 +134,25 @@ class _Wait:
         return time.monotonic() - self._began
 
     async def start(self) -> None:
-        admin = self._cluster.admin()
-        await admin.start()
         topics = (
             *self._settings.source_topics,
             self._settings.leaves_topic,
             self._settings.companies_topic,
             self._settings.quarantine_topic,
         )
-        try:
+        async with self._cluster.admin() as admin:
             self._counts = await partition_counts(admin, topics)
-        finally:
-            await admin.close()
         absent = [topic for topic in topics if topic not in self._counts]
         if absent:
             raise ServiceError(
                 f"expected topics {', '.join(absent)} to exist; they do not. Run tidemark topics create, "
                 "or see that source_topics and app_version are those of the workers."
             )
-        self._consumer = self._cluster.consumer()
-        await self._consumer.start()
+        self._consumer = await self._connections.enter_async_context(self._cluster.consumer())
 
     async def stop(self) -> None:
         await self._database.close()
-        if self._consumer is not None:
-            await self._consumer.stop()
+        await self._connections.aclose()
 
     async def reach(self, role: str, topics: Sequence[str]) -> None:
         """Take the ends of `topics`, and return once progress is there. Raises TimeoutError."""

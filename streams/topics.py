@@ -130,16 +130,12 @@ async def create_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> Created
     A source topic may have any number of partitions. Raises SettingError where one of ours has another number than
     the settings say, before anything is created, and ServiceError where the cluster refuses to create one.
     """
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with cluster.admin() as admin:
         counts = await partition_counts(admin, (spec.name for spec in specs))
         _require_partitions(specs, counts)
         missing = [spec for spec in specs if spec.name not in counts]
         created = await _create(admin, missing) if missing else set()
         await _await_visible(admin, missing)
-    finally:
-        await admin.close()
     return Created(
         created=tuple(spec.name for spec in missing if spec.name in created),
         existing=tuple(
@@ -153,12 +149,8 @@ async def require_topics(cluster: Cluster, specs: Sequence[TopicSpec]) -> None:
 
     Raises ServiceError for one that is not, SettingError for another number: keys would be looked for elsewhere.
     """
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with cluster.admin() as admin:
         counts = await partition_counts(admin, (spec.name for spec in specs))
-    finally:
-        await admin.close()
     absent = [spec.name for spec in specs if spec.name not in counts]
     if absent:
         raise ServiceError(

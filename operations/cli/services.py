@@ -230,9 +230,5 @@ def topics_list(told: Run, *, as_json: bool) -> int:
 
 
 async def _counts(settings: Settings, specs: list[TopicSpec]) -> dict[str, int]:
-    admin = Cluster(settings).admin()
-    await admin.start()
-    try:
+    async with Cluster(settings).admin() as admin:
         return await partition_counts(admin, [spec.name for spec in specs])
-    finally:
-        await admin.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -13,13 +15,16 @@ from contracts.errors import ServiceError
 from streams.security import aiokafka_security
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from contracts.settings import Settings
 
 
 REFUSAL_MS_MAX: Final = 10_000
 """How long each broker has to refuse a connection."""
+
+START_GRACE_S: Final = 1.0
+"""How long a client may go on to start that is not wanted any more."""
 
 
 class Bounds(NamedTuple):
@@ -40,15 +45,21 @@ class Cluster:
             **aiokafka_security(settings),
         }
 
-    def consumer(self, **options: Any) -> AIOKafkaConsumer:  # noqa: ANN401  aiokafka's own options
-        """A consumer without a group, which reads only what was committed."""
-        return AIOKafkaConsumer(
+    @asynccontextmanager
+    async def consumer(self, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:  # noqa: ANN401  aiokafka's options
+        """A consumer without a group, which reads only what was committed. Raises KafkaError."""
+        consumer = AIOKafkaConsumer(
             **self.client_options,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="none",
             **options,
         )
+        try:
+            await start(consumer)
+            yield consumer
+        finally:
+            await consumer.stop()
 
     async def refusal(self) -> str:
         """Why no connection comes about, in the words of whoever refuses it; aiokafka's clients log it and go on."""
@@ -68,9 +79,31 @@ class Cluster:
                 reasons.append(f"{host}:{port} takes a connection now")
         return "; ".join(sorted(reasons))
 
-    def admin(self) -> AIOKafkaAdminClient:
-        """An admin client."""
-        return AIOKafkaAdminClient(**self.client_options)
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        """An admin client. Raises KafkaError."""
+        admin = AIOKafkaAdminClient(**self.client_options)
+        try:
+            await start(admin)
+            yield admin
+        finally:
+            await admin.close()
+
+
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
+    """Start a client so that stopping it closes all of its connections, even where starting was cancelled.
+
+    aiokafka forgets the connection that a client has asked for the cluster's brokers when it is cancelled meanwhile.
+    """
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=START_GRACE_S)
+        raise
+    finally:
+        if starting.cancel():
+            await asyncio.wait([starting])
 
 
 async def partition_counts(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:
@@ -81,12 +114,8 @@ async def partition_counts(admin: AIOKafkaAdminClient, topics: Iterable[str]) ->
 
 async def partitions_of(cluster: Cluster, topic: str) -> int:
     """Number of partitions of one of our topics. Raises ServiceError where it does not exist."""
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with cluster.admin() as admin:
         counts = await partition_counts(admin, [topic])
-    finally:
-        await admin.close()
     if topic not in counts:
         raise ServiceError(
             f"expected topic {topic} to exist; it does not. See that app_version is that of the workers, or run "

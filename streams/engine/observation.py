@@ -113,15 +113,11 @@ class Observation:
 
     async def reach_kafka(self) -> bool:
         """Ask for the ends of the partitions that are owned; False where Kafka does not answer."""
-        consumer = self._context.cluster.consumer()
         try:
-            async with asyncio.timeout(REACH_S_MAX):
-                await consumer.start()
+            async with asyncio.timeout(REACH_S_MAX), self._context.cluster.consumer() as consumer:
                 ends = await consumer.end_offsets([TopicPartition(*partition) for partition in self._engine.owned])
         except (KafkaError, TimeoutError):
             return False
-        finally:
-            await consumer.stop()
         self._ends = {Partition(*tp): end for tp, end in ends.items()}
         return True
 

@@ -196,9 +196,7 @@ class Look(NamedTuple):
 
 async def look_at(cluster: Cluster, partition: Partition, position: int | None) -> Look:
     """Look at a partition, and at the record before `position`."""
-    consumer = cluster.consumer(max_poll_records=1)
-    await consumer.start()
-    try:
+    async with cluster.consumer(max_poll_records=1) as consumer:
         tp = TopicPartition(*partition)
         limits = (await bounds(consumer, [tp]))[tp]
         last = None
@@ -208,8 +206,6 @@ async def look_at(cluster: Cluster, partition: Partition, position: int | None) 
             fetched = await consumer.getmany(timeout_ms=LOOK_MS)
             last = next((record for record in fetched.get(tp, ()) if record.offset == position - 1), None)
         return Look(limits, last)
-    finally:
-        await consumer.stop()
 
 
 def require_same(partition: Partition, progress: Progress, last: Record | None) -> None:

@@ -17,6 +17,7 @@ from aiokafka.producer import sender
 
 from contracts.errors import FencedError
 from streams.engine import crash_points
+from streams.engine.cluster import start
 from streams.native import native
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class BatchProducer:
         """Connect; a transactional producer fences every older one of the same id, and aborts what it left open."""
         self._producer = AIOKafkaProducer(**self._options)
         try:
-            await self._producer.start()
+            await start(self._producer)
         except BaseException:
             await self._producer.stop()
             raise

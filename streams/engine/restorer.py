@@ -82,9 +82,9 @@ async def restore(
     """
     started = reported = time.monotonic()
     applied = 0
-    consumer = cluster.consumer(max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX)
-    await consumer.start()
-    try:
+    async with cluster.consumer(
+        max_poll_records=POLL_RECORDS_MAX, max_partition_fetch_bytes=FETCH_BYTES_MAX
+    ) as consumer:
         tps = [TopicPartition(topic, partition) for topic in changelogs]
         limits = await bounds(consumer, tps)
         consumer.assign(tps)
@@ -112,8 +112,6 @@ async def restore(
             if is_bulk:
                 store.reopen(bulk=False)
             tell(applied, 0)
-    finally:
-        await consumer.stop()
     if applied:
         log.info(
             "%s: %d changelog records restored in %.1f s",

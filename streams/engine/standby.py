@@ -167,11 +167,9 @@ class Standbys:
 
     async def _tail(self, wanted: Collection[Partition]) -> None:
         """Follow until a partition has to be given up, or Kafka fails."""
-        consumer = self._context.cluster.consumer(
+        async with self._context.cluster.consumer(
             max_partition_fetch_bytes=PARTITION_BYTES_MAX, fetch_max_bytes=FETCH_BYTES_MAX
-        )
-        try:
-            await consumer.start()
+        ) as consumer:
             places = {
                 TopicPartition(changelog, partition.partition): partition
                 for partition in wanted
@@ -193,8 +191,6 @@ class Standbys:
                 if not all(partition in self._standbys for partition in wanted):
                     return
                 await asyncio.sleep(max(PAUSE_S, busy_s * (1 / SHARE - 1)))
-        finally:
-            await consumer.stop()
 
     async def _round(self, consumer: Any, places: Mapping[TopicPartition, Partition]) -> float:  # noqa: ANN401  untyped
         """Write what has come; returns the seconds that it took, with those that others had in between."""

@@ -181,10 +181,8 @@ class Pipeline:
     async def source_records(self) -> list[Record]:
         """Everything that the source topic still holds, as the recomputation takes it."""
         topic = self.settings.source_topics[0]
-        consumer = Cluster(self.settings).consumer()
-        await consumer.start()
         records: list[Record] = []
-        try:
+        async with Cluster(self.settings).consumer() as consumer:
             tps = [TopicPartition(topic, number) for number in range(self.settings.source_partitions)]
             consumer.assign(tps)
             starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
@@ -193,8 +191,6 @@ class Pipeline:
             while sum(ends.values()) - sum(starts.values()) > len(records):
                 for tp, batch in (await consumer.getmany(timeout_ms=500)).items():
                     records += [Record(*tp, each.offset, each.timestamp, each.value) for each in batch]
-        finally:
-            await consumer.stop()
         return records
 
 

@@ -35,24 +35,18 @@ class Topics:
         return topic
 
     async def recreate(self, topic: str, partitions: int = 1) -> None:
-        admin = self.cluster.admin()
-        await admin.start()
-        try:
+        async with self.cluster.admin() as admin:
             await admin.delete_topics([topic])
             for _ in range(600):
                 if topic not in await admin.list_topics():
                     break
             await admin.create_topics([NewTopic(topic, partitions, 1)])
-        finally:
-            await admin.close()
         await create_topics(self.cluster, [TopicSpec(topic, "changelog", partitions, 1, {}, "none")])
 
     async def read(self, topic: str, partition: int = 0) -> list[ConsumerRecord]:
         """Everything committed in a partition, up to its end."""
-        consumer = self.cluster.consumer()
-        await consumer.start()
         records: list[ConsumerRecord] = []
-        try:
+        async with self.cluster.consumer() as consumer:
             tp = TopicPartition(topic, partition)
             limits = (await bounds(consumer, [tp]))[tp]
             consumer.assign([tp])
@@ -60,8 +54,6 @@ class Topics:
             while await consumer.position(tp) < limits.end:
                 for batch in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                     records += batch
-        finally:
-            await consumer.stop()
         return records
 
 

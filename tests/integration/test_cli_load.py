@@ -33,9 +33,7 @@ async def load_bytes(settings: Settings, path: Path, content: bytes, **options) 
 
 async def read_all(settings: Settings) -> dict[int, list[ConsumerRecord]]:
     """Every record of the source topic by partition, in order."""
-    consumer = Cluster(settings).consumer()
-    await consumer.start()
-    try:
+    async with Cluster(settings).consumer() as consumer:
         partitions = [TopicPartition(settings.source_topics[0], n) for n in range(settings.source_partitions)]
         limits = await bounds(consumer, partitions)
         consumer.assign(partitions)
@@ -46,8 +44,6 @@ async def read_all(settings: Settings) -> dict[int, list[ConsumerRecord]]:
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
                 found[partition.partition].extend(records)
         return found
-    finally:
-        await consumer.stop()
 
 
 def values(found: dict[int, list[ConsumerRecord]]) -> list[bytes]:

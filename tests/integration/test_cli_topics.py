@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from contracts.errors import ServiceError, SettingError
@@ -13,18 +13,9 @@ from streams.engine.cluster import Cluster, partition_counts
 from streams.topics import create_topics, topic_specs
 
 
-async def admin_of(settings: Settings) -> AIOKafkaAdminClient:
-    admin = Cluster(settings).admin()
-    await admin.start()
-    return admin
-
-
 async def configs_of(settings: Settings, topic: str) -> dict[str, str]:
-    admin = await admin_of(settings)
-    try:
+    async with Cluster(settings).admin() as admin:
         (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    finally:
-        await admin.close()
     (resource,) = answer.to_object()["resources"]
     return {entry["config_names"]: entry["config_value"] for entry in resource["config_entries"]}
 
@@ -34,9 +25,8 @@ async def test_topics_are_created_as_specified(settings: Settings):
     done = await create_topics(Cluster(settings), specs)
     assert set(done.created) == {spec.name for spec in specs}
     assert done.existing == ()
-    admin = await admin_of(settings)
-    counts = await partition_counts(admin, done.created)
-    await admin.close()
+    async with Cluster(settings).admin() as admin:
+        counts = await partition_counts(admin, done.created)
     assert counts == {spec.name: spec.partitions for spec in specs}
     for spec in specs:
         configs = await configs_of(settings, spec.name)
@@ -58,9 +48,8 @@ async def test_two_may_create_at_once(settings: Settings):
 
 
 async def test_a_source_topic_may_have_any_number_of_partitions(settings: Settings):
-    admin = await admin_of(settings)
-    await admin.create_topics([NewTopic(settings.source_topics[0], 5, 1)])
-    await admin.close()
+    async with Cluster(settings).admin() as admin:
+        await admin.create_topics([NewTopic(settings.source_topics[0], 5, 1)])
     done = await create_topics(Cluster(settings), topic_specs(settings))
     assert [(topic.name, topic.partitions) for topic in done.existing] == [(settings.source_topics[0], 5)]
 

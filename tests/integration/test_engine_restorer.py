@@ -193,12 +193,8 @@ async def test_a_look_at_a_topic(topics):
 
 
 async def delete_before(topics: Topics, topic: str, offset: int, partition: int = 0) -> None:
-    admin = topics.cluster.admin()
-    await admin.start()
-    try:
+    async with topics.cluster.admin() as admin:
         await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 AT = Partition("leaves", 3)

@@ -28,10 +28,9 @@ async def test_a_fetch_that_outlives_a_seek_is_known_to_have_given_records_out(t
     topic = await topics.create("source")
     tp = TP(topic, 0)
     thread = thread_without_worker()
-    consumer, producer = topics.cluster.consumer(), BatchProducer(topics.cluster)
-    await consumer.start()
+    producer = BatchProducer(topics.cluster)
     await producer.start()
-    try:
+    async with topics.cluster.consumer() as consumer:
         consumer.assign([tp])
         await thread._seek_wait(consumer, {tp: 0})
         # As a fetch that a rebalance has cut off: nobody will look at what it returns.
@@ -47,6 +46,4 @@ async def test_a_fetch_that_outlives_a_seek_is_known_to_have_given_records_out(t
         assert thread.given == {}
         fetched = await thread._fetch_records(consumer, {tp}, timeout=WAIT_S)
         assert [record.offset for record in fetched[tp]] == [0, 1, 2]
-    finally:
-        await producer.stop()
-        await consumer.stop()
+    await producer.stop()

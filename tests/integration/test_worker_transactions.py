@@ -17,10 +17,8 @@ SEED = 20_261_128
 async def committed(running: Pipeline) -> list[Record]:
     """The records of the source topic that a transaction was committed with."""
     settings = running.settings
-    consumer = Cluster(settings).consumer()
-    await consumer.start()
     records: list[Record] = []
-    try:
+    async with Cluster(settings).consumer() as consumer:
         tps = [TopicPartition(settings.source_topics[0], number) for number in range(settings.source_partitions)]
         limits = await bounds(consumer, tps)
         consumer.assign(tps)
@@ -29,8 +27,6 @@ async def committed(running: Pipeline) -> list[Record]:
         while any([await consumer.position(tp) < limits[tp].end for tp in tps]):
             for (topic, partition), batch in (await consumer.getmany(timeout_ms=200)).items():
                 records += [Record(topic, partition, each.offset, each.timestamp, each.value) for each in batch]
-    finally:
-        await consumer.stop()
     return records
 
 

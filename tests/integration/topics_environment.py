@@ -1,11 +1,10 @@
 """Topics that are recreated, cut and filled by hand."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 
 from contracts.settings import Settings
 from operations.stats import topic_limits
@@ -14,20 +13,10 @@ from streams.engine.producer import BatchProducer, Outgoing
 from streams.topics import create_topics, topic_specs
 
 
-@contextlib.asynccontextmanager
-async def administration(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = Cluster(settings).admin()
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
-
-
 async def recreate(settings: Settings, topic: str) -> None:
     """Delete a topic and make it again, empty, with as many partitions."""
     (spec,) = [spec for spec in topic_specs(settings) if spec.name == topic]
-    async with administration(settings) as admin:
+    async with Cluster(settings).admin() as admin:
         await admin.delete_topics([topic])
         async with asyncio.timeout(30):
             while topic in await admin.list_topics():  # noqa: ASYNC110  Kafka does not tell
@@ -38,7 +27,7 @@ async def recreate(settings: Settings, topic: str) -> None:
 
 async def cut(settings: Settings, topic: str, before: Mapping[int, int]) -> None:
     """Delete the records before an offset of each partition told, as the topic's retention would."""
-    async with administration(settings) as admin:
+    async with Cluster(settings).admin() as admin:
         await admin.delete_records(
             {TopicPartition(topic, number): RecordsToDelete(before_offset=offset) for number, offset in before.items()}
         )

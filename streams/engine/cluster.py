@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
@@ -15,7 +15,7 @@ from contracts.errors import ServiceError
 from streams.security import aiokafka_security
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
     from contracts.settings import Settings
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 REFUSAL_MS_MAX: Final = 10_000
 """How long each broker has to refuse a connection."""
 
-START_GRACE_S: Final = 1.0
-"""How long a client may go on to start that is not wanted any more."""
+GRACE_S: Final = 1.0
+"""How long a client may go on to start or to stop when nobody waits for it any more."""
 
 
 class Bounds(NamedTuple):
@@ -56,10 +56,10 @@ class Cluster:
             **options,
         )
         try:
-            await start(consumer)
+            await entirely(consumer.start())
             yield consumer
         finally:
-            await consumer.stop()
+            await entirely(consumer.stop())
 
     async def refusal(self) -> str:
         """Why no connection comes about, in the words of whoever refuses it; aiokafka's clients log it and go on."""
@@ -84,26 +84,27 @@ class Cluster:
         """An admin client. Raises KafkaError."""
         admin = AIOKafkaAdminClient(**self.client_options)
         try:
-            await start(admin)
+            await entirely(admin.start())
             yield admin
         finally:
-            await admin.close()
+            await entirely(admin.close())
 
 
-async def start(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> None:
-    """Start a client so that stopping it closes all of its connections, even where starting was cancelled.
+async def entirely(work: Coroutine[Any, Any, None]) -> None:
+    """Start or stop a client of aiokafka, and be cancelled only when that is done, or after `GRACE_S`.
 
-    aiokafka forgets the connection that a client has asked for the cluster's brokers when it is cancelled meanwhile.
+    Cancelled while it starts, a client forgets the connection on which it has asked for the brokers; while it stops, it
+    closes none.
     """
-    starting = asyncio.ensure_future(client.start())
+    task = asyncio.ensure_future(work)
     try:
-        await asyncio.shield(starting)
+        await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([starting], timeout=START_GRACE_S)
+        await asyncio.wait([task], timeout=GRACE_S)
         raise
     finally:
-        if starting.cancel():
-            await asyncio.wait([starting])
+        if task.cancel():
+            await asyncio.wait([task])
 
 
 async def partition_counts(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from aiokafka.producer import sender
 
 from contracts.errors import FencedError
 from streams.engine import crash_points
-from streams.engine.cluster import start
+from streams.engine.cluster import entirely
 from streams.native import native
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ class BatchProducer:
         """Connect; a transactional producer fences every older one of the same id, and aborts what it left open."""
         self._producer = AIOKafkaProducer(**self._options)
         try:
-            await start(self._producer)
+            await entirely(self._producer.start())
         except BaseException:
-            await self._producer.stop()
+            await self.stop()
             raise
 
     async def stop(self) -> None:
         """Close the connections. What was sent has been acknowledged already."""
-        await self._producer.stop()
+        await entirely(self._producer.stop())
 
     def run_of(self, timestamp_ms: int, pairs: Iterable[tuple[bytes, bytes | None]]) -> Sequence[Content]:
         """A run of keys and values, all of one time and without headers."""

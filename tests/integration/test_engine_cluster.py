@@ -11,7 +11,7 @@ from tests.integration.engine_environment import Topics, topics
 
 __all__ = ["topics"]
 
-MOMENTS_S = [n / 10_000 for n in range(60)]
+MOMENTS_S = [n / 10_000 for n in range(100)]
 """A client takes a few milliseconds to start."""
 
 

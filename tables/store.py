@@ -121,6 +121,8 @@ class PartitionStore:
         options.set_write_buffer_size(BULK_BUFFER_BYTES if self._is_bulk else WRITE_BUFFER_BYTES)
         options.set_max_write_buffer_number(BULK_BUFFERS_MAX if self._is_bulk else 2)
         options.set_max_open_files(256)
+        # Not sixteen threads for the files of a small store, with as many stores as there are partitions.
+        options.set_max_file_opening_threads(1)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_keep_log_file_num(2)
         table = BlockBasedOptions()

@@ -35,9 +35,13 @@ FETCH_WAIT_MS_MAX: Final = 50
 """How long the broker may hold back a fetch that finds nothing. It bounds latency where traffic is thin; Faust's
 driver fixes it at 1500."""
 
-FETCH_BYTES_MAX: Final = 1024 * 1024
+PARTITION_BYTES_MAX: Final = 1024 * 1024
 """A partition's share of one fetch: a thousand messages, or twenty times as many where they are compressed. A larger
 single record is still delivered."""
+
+FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of one fetch from one broker, in all partitions together: a cycle's worth. What waits in memory does not grow with
+the number of partitions."""
 
 METADATA_AGE_MS_MAX: Final = 30_000
 """How old a worker's knowledge of the topics may be: a topic that vanished and came back is noticed in this time."""
@@ -91,7 +95,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000.0),
-            max_partition_fetch_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=PARTITION_BYTES_MAX,
+            fetch_max_bytes=FETCH_BYTES_MAX,
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
             request_timeout_ms=int(conf.broker_request_timeout * 1000.0),
             session_timeout_ms=int(conf.broker_session_timeout * 1000.0),

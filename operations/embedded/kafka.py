@@ -67,8 +67,8 @@ _BROKER = {
     "background.threads": "2",
     # The default, 128 MiB, is a quarter of the heap; 16 MiB clean 600,000 keys a pass.
     "log.cleaner.dedupe.buffer.size": str(16 * 2**20),
-    # The default, 10 MiB, is a hole that the first write to a partition makes the kernel fill with zeros, megabytes at a
-    # time; 1 MiB is enough for 350 MiB of records, and then the next segment begins.
+    # The default, 10 MiB, is a hole, which the kernel fills with zeros, megabytes at a time, at the first write to a
+    # partition. 1 MiB is enough for 350 MiB of records; then the next segment begins.
     "log.index.size.max.bytes": str(2**20),
 }
 

@@ -18,9 +18,6 @@ AccountFor = Callable[[Batch, Sequence[Refused]], Batch]
 NO_PARTITION: Final = "23514"
 """Check violation: no partition for the row, after somebody has dropped one."""
 
-HELD_S_MAX: Final = 1.0
-"""How long a merged batch may wait to be committed, and hold its locks: well below `IDLE_IN_TRANSACTION_MS`."""
-
 
 class Writer:
     """Writes the batches of one worker, one after another, on a connection of its own.
@@ -28,9 +25,8 @@ class Writer:
     The steps of a commit:
     1. partitions for the rows' months, in a transaction of their own, nearly always already known;
     2. the session is named in progress, once a connection, for a successor to end should it get stuck;
-    3. one call with everything in it, which checks the fence, merges and moves progress. It is a whole
-       transaction, so that nothing is held while the rows are on their way; or nearly all of one, where its end has to
-       wait for something else;
+    3. one call with everything in it, which checks the fence, merges and moves progress; it is a whole
+       transaction, so that nothing is held while the rows are on their way;
     4. where its outcome stays unknown, progress is read to learn it.
     """
 
@@ -42,34 +38,24 @@ class Writer:
         self._announced_on: Connection | None = None
         self._turn = asyncio.Lock()
 
-    async def commit(
-        self, batch: Batch, account_for: AccountFor | None = None, after: asyncio.Future[None] | None = None
-    ) -> list[Refused]:
+    async def commit(self, batch: Batch, account_for: AccountFor | None = None) -> list[Refused]:
         """Write a batch, however long Postgres is away; return the rows that Postgres will never take.
 
         Refused rows (SQLSTATE classes 22 and 54) are left out and the rest is written. With `account_for` they
-        can be quarantined, and counted, in the same transaction. It is merged while `after` is under way, but nothing
-        is committed before that is done, nor where it fails; its error is raised then.
+        can be quarantined, and counted, in the same transaction.
         Raises FencedError when a partition is not ours any more, ServiceError when only a person can help, and
         InternalError when a row is ahead of its owner's state.
         """
         async with self._turn:
-            return await self._commit(batch, account_for, after)
+            return await self._commit(batch, account_for)
 
-    async def _commit(
-        self, batch: Batch, account_for: AccountFor | None, after: asyncio.Future[None] | None
-    ) -> list[Refused]:
+    async def _commit(self, batch: Batch, account_for: AccountFor | None) -> list[Refused]:
         patience = Patience("the writer")
         refused: list[Refused] = []
         rejection: Exception | None = None
         # A merge was sent whose outcome is not known: now; ever.
         unknown = doubted = looked_again = False
-        is_first = True
         while True:
-            if not is_first and after is not None:
-                await after
-                after = None
-            is_first = False
             try:
                 connection = await self._database.connected()
                 if unknown and await _is_done(connection, self._app_version, batch.progress):
@@ -84,14 +70,9 @@ class Writer:
                     batch = account_for(batch, found) if account_for else batch
                     rejection = None
                 await self._prepare(connection, batch)
-                if after is None:
-                    unknown = True
-                    await _merge(connection, self._app_version, batch)
-                    break
-                if transaction := await _merge_beside(connection, self._app_version, batch, after):
-                    unknown = True
-                    await transaction.commit()
-                    break
+                unknown = True
+                await _merge(connection, self._app_version, batch)
+                break
             except ERRORS as error:
                 unknown = unknown and is_uncertain(error)
                 doubted = doubted or unknown
@@ -172,23 +153,6 @@ async def _merge(connection: Connection, app_version: str, batch: Batch) -> None
         [move.staged() for move in batch.progress],
         *[staged(table, getattr(batch, table), version) for table in TABLES],
     )
-
-
-async def _merge_beside(connection: Connection, app_version: str, batch: Batch, after: asyncio.Future[None]) -> Any:  # noqa: ANN401  asyncpg is untyped
-    """Step 3 beside `after`: the transaction to commit, or None, and nothing is left of it, where that is not done."""
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        await _merge(connection, app_version, batch)
-        await asyncio.wait([after], timeout=HELD_S_MAX)
-        if after.done() and not after.cancelled() and after.exception() is None:
-            return transaction
-    except BaseException:
-        if not connection.is_closed():
-            await transaction.rollback()
-        raise
-    await transaction.rollback()
-    return None
 
 
 async def _is_done(connection: Connection, app_version: str, moves: Sequence[Move]) -> bool:

@@ -6,7 +6,6 @@ numbered steps (`LeafHandler.commit`, `LeafHandler.settle`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
@@ -227,25 +226,16 @@ class LeafHandler:
     async def commit(self, plan: LeafPlan) -> None:
         """Make a cycle so for everybody else.
 
-        (a) Outgoing messages, acknowledged.
-        (b) One Postgres transaction for all partitions: rows and P. It begins beside (a), and is committed after it:
-            once Postgres has passed a record, all that follows from it is under way.
+        (a) Outgoing messages, acknowledged: once Postgres has passed a record, all that follows from it is under way.
+        (b) One Postgres transaction for all partitions: rows and P.
         """
-        sending = asyncio.create_task(self._send(plan)) if plan.outgoing else None
-        try:
-            with self._meter.step("postgres"):
-                await self._writer.commit(plan.batch, partial(self._account_for, plan), sending)
-        finally:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
-        crash_points.reached("leaf-written")
-        self._context.metrics.written(plan.batch)
-
-    async def _send(self, plan: LeafPlan) -> None:
         with self._meter.step("outgoing"):
             await crash_points.send("leaf-sending", runs_of(plan.outgoing), self._outgoing.send_runs)
         crash_points.reached("leaf-sent")
+        with self._meter.step("postgres"):
+            await self._writer.commit(plan.batch, partial(self._account_for, plan))
+        crash_points.reached("leaf-written")
+        self._context.metrics.written(plan.batch)
 
     async def settle(self, plans: Sequence[LeafPlan]) -> None:
         """Make the state of cycles last, of all of them at once.

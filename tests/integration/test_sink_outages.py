@@ -32,15 +32,6 @@ async def warmed(sink, writer):
     return epoch
 
 
-async def merged(sink):
-    """Wait until a session has merged what it has not committed yet."""
-    async with asyncio.timeout(10):
-        while not await sink.connection.fetchval(  # noqa: ASYNC110  nobody tells
-            "select exists (select from pg_stat_activity where state = 'idle in transaction' and query ~ 'merge_batch')"
-        ):
-            await asyncio.sleep(0.01)
-
-
 async def views(sink):
     return {row[0] for row in (await sink.dump())["page_views"]}
 
@@ -55,88 +46,6 @@ async def test_a_commit_whose_answer_is_lost_is_made_once(sink):
     now = await sink.stands()
     assert (now.next_offset, now.applied) == (2, 2)
     assert await views(sink) == {"m0", "m1"}
-
-
-async def test_nothing_is_committed_before_what_it_comes_after(sink):
-    epoch = await warmed(sink, sink.writer)
-    after = asyncio.get_running_loop().create_future()
-    batch = Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
-    commit = asyncio.create_task(sink.writer.commit(batch, after=after))
-    await merged(sink)
-    assert ((await sink.stands()).next_offset, await views(sink)) == (1, {"m0"})
-    after.set_result(None)
-    assert await commit == []
-    assert ((await sink.stands()).next_offset, await views(sink)) == (2, {"m0", "m1"})
-
-
-@pytest.mark.parametrize("is_late", [False, True], ids=["at once", "while it is merged"])
-@pytest.mark.parametrize("error", [OSError("Kafka is away"), ValueError("never"), asyncio.CancelledError()])
-async def test_where_what_it_comes_after_fails_nothing_is_written(sink, error, is_late):
-    epoch = await warmed(sink, sink.writer)
-    after = asyncio.get_running_loop().create_future()
-    if not is_late:
-        after.set_exception(error)
-    batch = Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
-    commit = asyncio.create_task(sink.writer.commit(batch, after=after))
-    if is_late:
-        await merged(sink)
-        after.set_exception(error)
-    await asyncio.wait([commit])
-    with pytest.raises(type(error)):
-        commit.result()
-    assert ((await sink.stands()).next_offset, await views(sink)) == (1, {"m0"})
-    await sink.writer.commit(batch)
-    assert ((await sink.stands()).next_offset, await views(sink)) == (2, {"m0", "m1"})
-
-
-async def test_what_takes_long_holds_no_locks(sink, monkeypatch):
-    monkeypatch.setattr("sinks.postgres.writer.HELD_S_MAX", 0.2)
-    epoch = await warmed(sink, sink.writer)
-    after = asyncio.get_running_loop().create_future()
-    batch = Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
-    commit = asyncio.create_task(sink.writer.commit(batch, after=after))
-    await merged(sink)
-    async with asyncio.timeout(5):
-        await sink.connection.execute("select from progress for update")
-    assert ((await sink.stands()).next_offset, await views(sink)) == (1, {"m0"})
-    after.set_result(None)
-    assert await commit == []
-    now = await sink.stands()
-    assert (now.next_offset, now.applied, await views(sink)) == (2, 2, {"m0", "m1"})
-
-
-@pytest.mark.parametrize("is_row_refused", [False, True])
-async def test_a_session_that_ends_while_it_waits_merges_again(sink, is_row_refused):
-    epoch = await warmed(sink, sink.writer)
-    after = asyncio.get_running_loop().create_future()
-    rows = [view(1), *([view(2, properties="{")] if is_row_refused else [])]
-    batch = Batch(page_views=rows, progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
-    commit = asyncio.create_task(sink.writer.commit(batch, after=after))
-    if not is_row_refused:
-        await merged(sink)
-        await sink.connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'"
-        )
-    await asyncio.sleep(0.2)
-    assert ((await sink.stands()).next_offset, await views(sink)) == (1, {"m0"})
-    after.set_result(None)
-    assert len(await commit) == is_row_refused
-    now = await sink.stands()
-    assert (now.next_offset, now.applied, await views(sink)) == (2, 2, {"m0", "m1"})
-
-
-async def test_a_commit_whose_answer_is_lost_in_a_transaction_is_made_once(sink):
-    async with Proxy(sink.dsn).running() as proxy:
-        writer = sink.new_writer(proxy.dsn)
-        epoch = await warmed(sink, writer)
-        after = asyncio.get_running_loop().create_future()
-        after.set_result(None)
-        proxy.cut_at_reply = b"COMMIT\x00"
-        batch = Batch(page_views=[view(1)], progress=[Move(TOPIC, 0, epoch, 1, 2, applied=1)])
-        await writer.commit(batch, after=after)
-        assert proxy.cuts == 1
-    now = await sink.stands()
-    assert (now.next_offset, now.applied, await views(sink)) == (2, 2, {"m0", "m1"})
 
 
 async def test_a_request_that_never_arrived_is_made_again(sink):

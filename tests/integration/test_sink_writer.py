@@ -21,10 +21,13 @@ from contracts.rows import (
     Quarantined,
 )
 from sinks.postgres.batch import Batch, Move
+from sinks.postgres.database import Database
 from sinks.postgres.progress import Writer, let_go, read_progress, skip, take, take_changelogs
+from sinks.postgres.statements import statement
 from tests.integration.sink_environment import (
     APP,
     DAY_US,
+    SCHEMA,
     TIME_US,
     TOPIC,
     Sink,
@@ -411,6 +414,21 @@ async def test_poison_in_what_goes_and_in_contests_is_found(sink):
     rows = await sink.dump()
     assert rows["profiles"] == rows["identities"] == []
     assert [row[0] for row in rows["identity_contests"]] == ["anon:a1", "anon:a3"]
+
+
+@pytest.mark.parametrize("name", ["announce", "merge_batch"])
+async def test_to_prepare_what_a_writer_calls_locks_no_table(sink, name):
+    """Its client may be stopped then, and the session is not one that Postgres would end."""
+    preparing = await Database(sink.dsn, SCHEMA).open()
+    try:
+        async with preparing.transaction():
+            await preparing.prepare(statement(name))
+            modes = await sink.connection.fetch(
+                "select mode from pg_locks where pid = $1 and locktype = 'relation'", preparing.get_server_pid()
+            )
+            assert {each["mode"] for each in modes} <= {"AccessShareLock"}
+    finally:
+        await preparing.close()
 
 
 async def test_poison_rows_are_accounted_for_in_the_same_transaction(sink):

@@ -30,20 +30,22 @@ async def test_a_fetch_that_outlives_a_seek_is_known_to_have_given_records_out(t
     thread = thread_without_worker()
     producer = BatchProducer(topics.cluster)
     await producer.start()
-    async with topics.cluster.consumer() as consumer:
-        consumer.assign([tp])
-        await thread._seek_wait(consumer, {tp: 0})
-        # As a fetch that a rebalance has cut off: nobody will look at what it returns.
-        cut_off = asyncio.create_task(thread._fetch_records(consumer, {tp}, timeout=WAIT_S))
-        await asyncio.sleep(0)
-        await thread._seek_wait(consumer, {tp: 0})
-        await producer.send(outgoing(topic, [b"a", b"b", b"c"]))
-        async with asyncio.timeout(WAIT_S):
-            await cut_off
-        assert await consumer.position(tp) == 3
-        assert thread.given == {tp: 3}
-        await thread._seek_wait(consumer, {tp: 0})
-        assert thread.given == {}
-        fetched = await thread._fetch_records(consumer, {tp}, timeout=WAIT_S)
-        assert [record.offset for record in fetched[tp]] == [0, 1, 2]
-    await producer.stop()
+    try:
+        async with topics.cluster.consumer() as consumer:
+            consumer.assign([tp])
+            await thread._seek_wait(consumer, {tp: 0})
+            # As a fetch that a rebalance has cut off: nobody will look at what it returns.
+            cut_off = asyncio.create_task(thread._fetch_records(consumer, {tp}, timeout=WAIT_S))
+            await asyncio.sleep(0)
+            await thread._seek_wait(consumer, {tp: 0})
+            await producer.send(outgoing(topic, [b"a", b"b", b"c"]))
+            async with asyncio.timeout(WAIT_S):
+                await cut_off
+            assert await consumer.position(tp) == 3
+            assert thread.given == {tp: 3}
+            await thread._seek_wait(consumer, {tp: 0})
+            assert thread.given == {}
+            fetched = await thread._fetch_records(consumer, {tp}, timeout=WAIT_S)
+            assert [record.offset for record in fetched[tp]] == [0, 1, 2]
+    finally:
+        await producer.stop()

@@ -40,8 +40,7 @@ PARTITION_BYTES_MAX: Final = 1024 * 1024
 single record is still delivered."""
 
 FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of one fetch from one broker, in all partitions together: a cycle's worth. What waits in memory does not grow with
-the number of partitions."""
+"""Of one fetch from one broker, in all partitions together: a cycle's worth, however many partitions there are."""
 
 METADATA_AGE_MS_MAX: Final = 30_000
 """How old a worker's knowledge of the topics may be: a topic that vanished and came back is noticed in this time."""
